@@ -1,0 +1,56 @@
+"""Who answers what was served and what came back?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from leaven.events.columns import Examples, Pairs
+from leaven.events.labels import LabelRule
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time, from `start` on and before `end`; both aware."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """High-water marks of a loop's tables: every row with a sequence number up to the mark is in."""
+
+    predictions: int
+    feedback: int
+
+
+class ExampleSource(Protocol):
+    """Reads one loop's log. What it answers for an `as_of` never changes later, whatever is appended."""
+
+    def marks(self) -> Marks:
+        """Return how far the log reaches now."""
+        ...
+
+    def watermark(self) -> datetime:
+        """Return the moment up to which every event that was logged can be read."""
+        ...
+
+    def first(self) -> datetime | None:
+        """Return the time of the oldest prediction, or None before the first."""
+        ...
+
+    def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:
+        """Return the live predictions served in `span`, oldest first (ties by id), with their labels at `as_of`.
+
+        With `marks`, rows that were appended later than these are left out.
+        """
+        ...
+
+    def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:
+        """Return the live predictions in `span` that `version` shadowed, with its answers."""
+        ...

@@ -1,0 +1,47 @@
+"""Which arm does a unit see?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+POSITIONS = 2**32  # fine enough for a canary of 0.005 %; an integer, so every language agrees
+
+
+class HasRange(Protocol):
+    """Something that holds the units whose position lies in [low, high)."""
+
+    @property
+    def low(self) -> int:
+        """First position that is in."""
+        ...
+
+    @property
+    def high(self) -> int:
+        """First position that is out."""
+        ...
+
+
+def position(unit: str, *, salt: str) -> int:
+    """Return the fixed place of `unit` among `POSITIONS`, for this salt.
+
+    The first four bytes, big-endian, of keyed BLAKE2b over the unit's UTF-8 bytes; the key is the salt's BLAKE2b, so
+    any salt fits. Lone surrogates (which JSON can carry) are encoded as they are.
+    """
+    key = blake2b(salt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    digest = blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def threshold(share: float) -> int:
+    """Return the position below which a share of the units lies."""
+    return round(share * POSITIONS)
+
+
+def holder(place: int, ranges: Sequence[HasRange]) -> int:
+    """Return the index of the range that holds `place`; ranges cover all positions and do not overlap."""
+    for index, candidate in enumerate(ranges):
+        if candidate.low <= place < candidate.high:
+            return index
+    raise LookupError(f"position {place} is in no range")

@@ -1,0 +1,76 @@
+"""Which versions serve which units right now?
+
+A routing table is a value: published once, never changed, replaced by one with a higher revision. Gateways hold the
+last one they could load and need nothing else to serve.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from leaven.experiments.assignment import POSITIONS, threshold
+from leaven.loop import Schema
+
+
+class ArmRoute(msgspec.Struct, frozen=True):
+    """One arm: the units at positions [low, high) get `version`, whose artifact has this digest."""
+
+    arm: str  # "champion" or "canary"
+    version: str
+    artifact: str
+    low: int
+    high: int
+
+    @property
+    def propensity(self) -> float:
+        """Probability that a unit gets this arm."""
+        return (self.high - self.low) / POSITIONS
+
+
+class ShadowRoute(msgspec.Struct, frozen=True):
+    """A version that answers beside the served one, for the units at positions [0, high)."""
+
+    version: str
+    artifact: str
+    high: int = POSITIONS
+
+
+class Standby(msgspec.Struct, frozen=True):
+    """A version that gets no traffic but stays loaded, so that going back to it takes no time."""
+
+    version: str
+    artifact: str
+
+
+class RoutingTable(msgspec.Struct, frozen=True):
+    """How one loop's requests are routed. `arms` cover all positions; the champion is always among them."""
+
+    loop: str
+    revision: int
+    at: int  # microseconds since the Unix epoch
+    schema: Schema
+    salt: str
+    arms: tuple[ArmRoute, ...]
+    shadows: tuple[ShadowRoute, ...] = ()
+    standby: tuple[Standby, ...] = ()
+
+    @property
+    def champion(self) -> ArmRoute:
+        """The arm that everybody outside a trial gets."""
+        return next(route for route in self.arms if route.arm == "champion")
+
+    def artifacts(self) -> dict[str, str]:
+        """Return the artifact digest of every version that must be loaded before this table serves."""
+        return {route.version: route.artifact for route in (*self.arms, *self.shadows, *self.standby)}
+
+
+def arms_for(
+    champion: tuple[str, str], canary: tuple[str, str] | None = None, *, share: float = 0.0
+) -> tuple[ArmRoute, ...]:
+    """Return the arms of a champion alone, or with a canary on the first `share` of all positions.
+
+    The canary's range always starts at 0, so a ramp only ever adds units to it.
+    """
+    edge = threshold(share) if canary is not None else 0
+    serving = ArmRoute("champion", *champion, edge, POSITIONS)
+    return (serving,) if canary is None or edge == 0 else (ArmRoute("canary", *canary, 0, edge), serving)

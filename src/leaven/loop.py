@@ -1,0 +1,201 @@
+"""What does an owner write down about a model that is to be kept fresh?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, fields
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from leaven.duration import duration
+from leaven.errors import BadDefinition
+from leaven.events.labels import LabelRule
+from leaven.values import value
+
+if TYPE_CHECKING:
+    from leaven.curation.windows import Data
+    from leaven.experiments.stages import Stage
+    from leaven.gates import Gate
+    from leaven.training.learner import Learner
+    from leaven.training.plans import Plan
+    from leaven.triggers import Trigger
+
+FeatureType = Literal["category", "float", "int", "bool"]
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_FEATURE_TYPES = ("category", "float", "int", "bool")
+
+
+@value
+class Feature:
+    """One named input of the model.
+
+    A feature that is not `required` may be absent or null in a request; the model then sees it as missing.
+    """
+
+    name: str
+    type: FeatureType
+    _: KW_ONLY
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or "\0" in self.name:
+            raise BadDefinition("Feature(name)", f"{self.name!r} is no name", "Name the feature with some text.")
+        if self.type not in _FEATURE_TYPES:
+            raise BadDefinition(
+                f"Feature({self.name!r})", f"there is no type {self.type!r}", f"Use one of {', '.join(_FEATURE_TYPES)}."
+            )
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """What a gateway must know of a loop to take requests: the inputs by name and type, the unit, the kind of answer.
+
+    It travels in the routing table, so a gateway never runs the owner's file.
+    """
+
+    features: tuple[tuple[str, FeatureType, bool], ...]  # name, type, required
+    unit: str
+    task: Literal["binary", "regression"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names, in the order of the model's inputs."""
+        return tuple(name for name, _, _ in self.features)
+
+
+@value
+class Loop:
+    """One model's continual-learning loop, whole.
+
+    Args:
+        name: Lower-case letters, digits, `-` and `_`; it names the model on the wire.
+        features: Inputs, in the order in which the model takes them.
+        unit: Whom assignment is consistent for: the request parameter, or the feature, that names the unit.
+        label: How feedback becomes the outcome that the model is judged by.
+        learner: How a model is fitted or updated.
+        data: Which examples a refresh trains on.
+        plan: From scratch each time, or from the champion onwards.
+        triggers: Any of these starts a refresh.
+        gates: All of these must pass before a challenger meets traffic, in order.
+        rollout: Stages that a challenger goes through in production, in order; none means promotion after the gates.
+        holdout: The newest stretch of mature examples, kept from training and used to judge.
+        tick: How often the controller looks.
+        seed: Seed of sampling and of learners.
+
+    Raises:
+        BadDefinition: a value is not one that Leaven can run.
+    """
+
+    name: str
+    _: KW_ONLY
+    features: Sequence[Feature]
+    unit: str
+    label: LabelRule
+    learner: Learner
+    data: Data
+    plan: Plan
+    triggers: Sequence[Trigger] = ()
+    gates: Sequence[Gate] = ()
+    rollout: Sequence[Stage] = ()
+    holdout: str = "2d"
+    tick: str = "1h"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            given = getattr(self, field.name)
+            if isinstance(given, list):
+                object.__setattr__(self, field.name, tuple(given))
+        where = f"Loop({self.name!r})"
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise BadDefinition(
+                "Loop(name)", f"{self.name!r} cannot name a model", "Use up to 63 of a-z, 0-9, - and _, a letter first."
+            )
+        if not self.features:
+            raise BadDefinition(where, "it has no features", "List at least one Feature(name, type).")
+        _check_all(self.features, Feature, where, "features")
+        twice = _first_twice(feature.name for feature in self.features)
+        if twice is not None:
+            raise BadDefinition(where, f"feature {twice!r} is listed twice", "Give each feature a name of its own.")
+        if not self.unit or not isinstance(self.unit, str):
+            raise BadDefinition(where, "unit is empty", "Name the feature or request parameter that tells users apart.")
+        for name, verb in (("label", "resolve"), ("learner", "fit"), ("data", "parts"), ("plan", "mode")):
+            if not hasattr(getattr(self, name), verb):
+                raise BadDefinition(
+                    where, f"{name}={getattr(self, name)!r} is no {name}", _ONE_OF[name]
+                )
+        for name, verb in (("triggers", "fires"), ("gates", "judge"), ("rollout", "judge")):
+            for item in getattr(self, name):
+                if not hasattr(item, verb):
+                    raise BadDefinition(where, f"{name} holds {item!r}", _ONE_OF[name])
+        for gate in self.gates:
+            _check_metric(gate, self.label, where)
+        for stage in self.rollout:
+            _check_metric(stage, self.label, where)
+        for trigger in self.triggers:
+            _check_metric(trigger, self.label, where)
+        duration(self.holdout, where=f"{where}, holdout=…")
+        duration(self.tick, where=f"{where}, tick=…")
+
+    @property
+    def schema(self) -> Schema:
+        """What a gateway must know to take requests."""
+        return Schema(tuple((f.name, f.type, f.required) for f in self.features), self.unit, self.label.task)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the definition as written: 16 hexadecimal digits."""
+        return sha256(repr(self).encode()).hexdigest()[:16]
+
+    @property
+    def holdout_length(self) -> timedelta:
+        """Length of the stretch that is kept from training."""
+        return duration(self.holdout)
+
+    @property
+    def tick_length(self) -> timedelta:
+        """How often the controller looks."""
+        return duration(self.tick)
+
+
+_ONE_OF = {
+    "label": 'Use Label("name", within="36h") or Happens("name", within="1h").',
+    "learner": "Use a learner of leaven.learners, such as XGBoost(rounds=100).",
+    "data": 'Use Recent("28d"), AllHistory(), or Recent("28d") + Sample("before 28d", rows=20_000).',
+    "plan": "Use Stateless() or Stateful().",
+    "triggers": 'Use triggers of leaven.triggers, such as Every("7d").',
+    "gates": 'Use gates of leaven.gates, such as NotWorse("log_loss").',
+    "rollout": 'Use stages of leaven.experiments, such as Shadow("1d") and Canary(0.1, 0.5).',
+}
+
+
+def _check_all(items: Iterable[object], kind: type, where: str, name: str) -> None:
+    for item in items:
+        if not isinstance(item, kind):
+            raise BadDefinition(where, f"{name} holds {item!r}", f"Each of {name} must be a {kind.__name__}(…).")
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _check_metric(part: object, label: LabelRule, where: str) -> None:
+    """A metric of a gate, stage or trigger must fit the label."""
+    metric = getattr(part, "metric", None)
+    if metric is None:
+        return
+    from leaven.stats.metrics import METRICS
+
+    if metric not in METRICS:
+        raise BadDefinition(where, f"{part!r} names no metric", f"Use one of {', '.join(METRICS)}.")
+    if label.task not in METRICS[metric].tasks:
+        fitting = ", ".join(name for name, entry in METRICS.items() if label.task in entry.tasks)
+        raise BadDefinition(where, f"{part!r} does not fit a {label.task} label", f"Use one of {fitting}.")

@@ -1,0 +1,54 @@
+"""What did the environment say?
+
+Read once, at the start of a process, by composition; every part then gets the values it needs, by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a Leaven installation keeps its things; see `docs/reference/settings.md`."""
+
+    home: Path
+    database: str
+    lake: str
+    clock: str
+    durability: str
+    seal_seconds: float
+    query_memory: str
+
+    @property
+    def wal(self) -> Path:
+        """Folder of the write-ahead segments, one folder in it per gateway process."""
+        return self.home / "wal"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of model artifacts, by the digest of their content."""
+        return self.home / "artifacts"
+
+    @property
+    def run(self) -> Path:
+        """Folder of what belongs to running processes: ports, heartbeats, cached routing tables."""
+        return self.home / "run"
+
+
+def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | None = None) -> Settings:
+    """Return the settings of `environment` (the process's own by default); `home` wins over `LEAVEN_HOME`."""
+    env = os.environ if environment is None else environment
+    place = (home or Path(env.get("LEAVEN_HOME", ".leaven"))).absolute()
+    return Settings(
+        home=place,
+        database=env.get("LEAVEN_DATABASE", f"sqlite:///{place / 'control.db'}"),
+        lake=env.get("LEAVEN_LAKE", str(place / "lake")),
+        clock=env.get("LEAVEN_CLOCK", "system"),
+        durability=env.get("LEAVEN_DURABILITY", "fsync"),
+        seal_seconds=float(env.get("LEAVEN_SEAL_SECONDS", "5")),
+        query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
+    )

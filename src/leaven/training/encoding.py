@@ -1,0 +1,77 @@
+"""How do named feature values become the matrix a model takes?
+
+Category maps only ever grow: a code, once given, keeps its meaning for every later version, so a model that is
+continued on new data reads old categories as before. A category that is not in the map, like a missing value, is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.errors import LeavenError
+from leaven.loop import FeatureType, Schema
+
+Matrix = NDArray[np.float64]  # shape (rows, features)
+
+
+class BadFeature(LeavenError, ValueError):
+    """A value does not fit its feature's type."""
+
+    def __init__(self, feature: str, kind: str, given: object) -> None:
+        super().__init__(feature, kind, given)
+        self.feature, self.kind, self.given = feature, kind, given
+
+    def __str__(self) -> str:
+        if self.given is None:
+            return f"feature {self.feature!r} is required and is missing. Send a {self.kind}."
+        shown = repr(self.given)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        return f"feature {self.feature!r} takes a {self.kind}, not {shown}. Send a {self.kind}, or null if unknown."
+
+
+class Encoder(msgspec.Struct, frozen=True):
+    """Feature order, types and category maps of one model version; stored with its artifact."""
+
+    features: tuple[tuple[str, FeatureType, bool], ...]
+    categories: dict[str, tuple[str, ...]]  # position in the tuple is the code
+
+    def encode(self, columns: Mapping[str, NDArray[Any]]) -> Matrix:
+        """Return the matrix of these columns, shape (rows, features), in feature order; unknown and missing are NaN.
+
+        Args:
+            columns: Arrays of one length, by feature name; categories as objects, numbers as numbers or objects. A
+                feature that is not among them is missing in every row.
+        """
+        rows = len(next(iter(columns.values()))) if columns else 0
+        matrix = np.full((rows, len(self.features)), np.nan)
+        for index, (name, kind, _) in enumerate(self.features):
+            column = columns.get(name)
+            if column is None:
+                continue
+            if kind == "category":
+                codes = {category: float(code) for code, category in enumerate(self.categories.get(name, ()))}
+                unknown = float("nan")
+                matrix[:, index] = [codes.get(category, unknown) for category in column.tolist()]
+            else:
+                matrix[:, index] = column.astype(np.float64)  # object None becomes NaN
+        return matrix
+
+
+def encoder_for(schema: Schema, columns: Mapping[str, NDArray[Any]], *, parent: Encoder | None = None) -> Encoder:
+    """Return an encoder that knows the categories of `columns`, after all those of `parent`.
+
+    New categories come after the old ones, in alphabetical order, so the same data gives the same codes.
+    """
+    categories: dict[str, tuple[str, ...]] = {}
+    for name, kind, _ in schema.features:
+        if kind != "category":
+            continue
+        old: Sequence[str] = parent.categories.get(name, ()) if parent is not None else ()
+        seen = {category for category in columns[name].tolist() if category is not None} if name in columns else set()
+        categories[name] = (*old, *sorted(seen.difference(old)))
+    return Encoder(schema.features, categories)

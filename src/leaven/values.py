@@ -1,0 +1,52 @@
+"""How does a value of the loop file check itself and print as it was written?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass whose `repr` is the expression that makes it again.
+
+    Fields print by position up to the first one left at its default, later ones by name, so
+    `eval(repr(v)) == v` and `repr(v)` is stable enough to digest.
+    """
+    own_repr = cls.__dict__.get("__repr__")
+    made = dataclass(frozen=True, repr=False)(cls)
+    if own_repr is None:
+        made.__repr__ = as_written  # type: ignore[method-assign,assignment]
+    return made
+
+
+def as_written(self: Any) -> str:
+    """Return the constructor call that makes `self`, without the arguments that are at their defaults."""
+    parts: list[str] = []
+    by_name = False
+    for field in fields(self):
+        given = getattr(self, field.name)
+        if _at_default(field, given):
+            by_name = True
+        elif by_name or field.kw_only:
+            parts.append(f"{field.name}={_written(given)}")
+        else:
+            parts.append(_written(given))
+    return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _at_default(field: Field[Any], given: object) -> bool:
+    if field.default is not MISSING:
+        return bool(given == field.default)
+    factory: Callable[[], object] | Any = field.default_factory
+    return factory is not MISSING and bool(given == factory())
+
+
+def _written(given: object) -> str:
+    # Sequences are kept as tuples but written as lists in a loop file.
+    if isinstance(given, tuple):
+        return f"[{', '.join(_written(item) for item in given)}]"
+    return f'"{given}"' if isinstance(given, str) and '"' not in given and given.isprintable() else repr(given)
