@@ -18,7 +18,7 @@ from leaven.values import value
 
 if TYPE_CHECKING:
     from leaven.curation.windows import Data
-    from leaven.experiments.stages import Stage
+    from leaven.experiments.verdict import Stage
     from leaven.gates import Gate
     from leaven.training.learner import Learner
     from leaven.training.plans import Plan
@@ -124,9 +124,7 @@ class Loop:
             raise BadDefinition(where, "unit is empty", "Name the feature or request parameter that tells users apart.")
         for name, verb in (("label", "resolve"), ("learner", "fit"), ("data", "parts"), ("plan", "mode")):
             if not hasattr(getattr(self, name), verb):
-                raise BadDefinition(
-                    where, f"{name}={getattr(self, name)!r} is no {name}", _ONE_OF[name]
-                )
+                raise BadDefinition(where, f"{name}={getattr(self, name)!r} is no {name}", _ONE_OF[name])
         for name, verb in (("triggers", "fires"), ("gates", "judge"), ("rollout", "judge")):
             for item in getattr(self, name):
                 if not hasattr(item, verb):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, TypeVar, dataclass_transform
+
+from leaven.errors import BadDefinition
 
 T = TypeVar("T")
 
@@ -19,7 +22,7 @@ def value(cls: type[T]) -> type[T]:
     own_repr = cls.__dict__.get("__repr__")
     made = dataclass(frozen=True, repr=False)(cls)
     if own_repr is None:
-        made.__repr__ = as_written  # type: ignore[method-assign,assignment]
+        made.__repr__ = as_written  # type: ignore[method-assign]
     return made
 
 
@@ -49,4 +52,24 @@ def _written(given: object) -> str:
     # Sequences are kept as tuples but written as lists in a loop file.
     if isinstance(given, tuple):
         return f"[{', '.join(_written(item) for item in given)}]"
-    return f'"{given}"' if isinstance(given, str) and '"' not in given and given.isprintable() else repr(given)
+    return f'"{given}"' if isinstance(given, str) and given.isprintable() and not set(given) & {'"', "\\"} else repr(given)
+
+
+def from_written(text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return the value whose `repr` is `text`, made by one of `makers`; nothing but literals and their calls is run.
+
+    Raises:
+        BadDefinition: the text is anything else.
+    """
+    try:
+        return _made(ast.parse(text, mode="eval").body, makers)
+    except (SyntaxError, ValueError, KeyError, TypeError) as error:
+        raise BadDefinition(repr(text), "it is no written value", f"Known are {', '.join(makers)}.") from error
+
+
+def _made(node: ast.expr, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        arguments = [_made(argument, makers) for argument in node.args]
+        named = {str(keyword.arg): _made(keyword.value, makers) for keyword in node.keywords}
+        return makers[node.func.id](*arguments, **named)
+    return ast.literal_eval(node)

@@ -37,10 +37,8 @@ class Predictions:
 
     def take(self, index: Column) -> Predictions:
         """Return the rows that a boolean mask or an array of positions picks, in that order."""
-        return Predictions(
-            *(getattr(self, name)[index] for name in self.__slots__[:-1]),
-            features={name: column[index] for name, column in self.features.items()},
-        )
+        features = {name: column[index] for name, column in self.features.items()}
+        return Predictions(**{name: getattr(self, name)[index] for name in self.__slots__[:-1]}, features=features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +84,7 @@ class Examples:
         picked = self.labels
         return Examples(
             self.predictions.take(index),
-            replace(
-                picked, value=picked.value[index], mature=picked.mature[index], closes_at=picked.closes_at[index]
-            ),
+            replace(picked, value=picked.value[index], mature=picked.mature[index], closes_at=picked.closes_at[index]),
         )
 
     def mature(self) -> Examples:

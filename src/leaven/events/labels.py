@@ -171,4 +171,4 @@ def _majority(feedback: Matched, rows: int) -> Column:
 
 def _closed(raw: Column, predicted_at: Column, window: timedelta, as_of: datetime) -> Labels:
     closes_at = predicted_at + np.timedelta64(window)
-    return Labels(raw, closes_at <= column_time(as_of), closes_at)
+    return Labels(raw, np.asarray(closes_at <= column_time(as_of)), closes_at)

@@ -61,7 +61,8 @@ class RoutingTable(msgspec.Struct, frozen=True):
 
     def artifacts(self) -> dict[str, str]:
         """Return the artifact digest of every version that must be loaded before this table serves."""
-        return {route.version: route.artifact for route in (*self.arms, *self.shadows, *self.standby)}
+        routes: tuple[ArmRoute | ShadowRoute | Standby, ...] = (*self.arms, *self.shadows, *self.standby)
+        return {route.version: route.artifact for route in routes}
 
 
 def arms_for(

@@ -1,0 +1,100 @@
+"""Who is champion, and what do the gateways route?
+
+The routing table is derived: from the champion, the open trial and the version that was champion before. Whoever
+changes one of these publishes the table in the same transaction, so the three never disagree.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection
+
+from leaven.errors import LeavenError
+from leaven.experiments.assignment import threshold
+from leaven.experiments.routing import RoutingTable, ShadowRoute, Standby, arms_for
+from leaven.experiments.trial import Trial, steps_of
+from leaven.experiments.verdict import Stage
+from leaven.registry import aliases, loops, routing, versions
+from leaven.registry.decisions import Decision, record
+
+
+class NothingToRollBack(LeavenError, RuntimeError):
+    """A loop has neither an open trial nor an earlier champion."""
+
+    def __init__(self, loop: str) -> None:
+        super().__init__(loop)
+        self.loop = loop
+
+    def __str__(self) -> str:
+        return f"loop {self.loop!r} has no trial to end and no earlier champion. Promote a version: leaven promote."
+
+
+def promote(connection: Connection, loop: str, version: int, decision: Decision, *, now: int) -> None:
+    """Make `version` the champion by `decision`, and keep the old champion at hand as `previous`."""
+    record(connection, decision)
+    old = aliases.alias(connection, loop, "champion")
+    if old is not None and old != version:
+        aliases.set_alias(connection, loop, "previous", old, decision=decision.id, at=now)
+    aliases.set_alias(connection, loop, "champion", version, decision=decision.id, at=now)
+    if aliases.alias(connection, loop, "challenger") == version:
+        aliases.set_alias(connection, loop, "challenger", None, decision=decision.id, at=now)
+
+
+def earlier_champion(connection: Connection, loop: str) -> int:
+    """Return the version to go back to.
+
+    Raises:
+        NothingToRollBack: there is none.
+    """
+    earlier = aliases.alias(connection, loop, "previous")
+    if earlier is None or earlier == aliases.alias(connection, loop, "champion"):
+        raise NothingToRollBack(loop)
+    return earlier
+
+
+def publish_routes(
+    connection: Connection, loop: str, *, trial: Trial | None, rollout: tuple[Stage, ...] = (), now: int
+) -> RoutingTable | None:
+    """Publish the routing table that the present state asks for, if it differs from the latest; return the latest.
+
+    Without a champion there is nothing to serve, and None is returned.
+    """
+    champion = aliases.alias(connection, loop, "champion")
+    if champion is None:
+        return None
+    latest = routing.latest(connection, loop)
+    wanted = _derived(connection, loop, champion, trial=trial, rollout=rollout)
+    if latest is not None and _same(latest, wanted):
+        return latest
+    table = msgspec.structs.replace(wanted, revision=1 if latest is None else latest.revision + 1, at=now)
+    routing.publish(connection, table)
+    return table
+
+
+def _derived(
+    connection: Connection, loop: str, champion: int, *, trial: Trial | None, rollout: tuple[Stage, ...]
+) -> RoutingTable:
+    def route(number: int) -> tuple[str, str]:
+        return str(number), versions.version(connection, loop, number).artifact
+
+    known = loops.loop(connection, loop)
+    arms = arms_for(route(champion))
+    shadows: tuple[ShadowRoute, ...] = ()
+    standby: tuple[Standby, ...] = ()
+    previous = aliases.alias(connection, loop, "previous")
+    if previous is not None and previous != champion:
+        standby = (Standby(*route(previous)),)
+    if trial is not None:
+        challenger = route(int(trial.challenger))
+        _, step = steps_of(rollout)[trial.step]
+        if step.kind == "canary":
+            arms = arms_for(route(champion), challenger, share=step.share)
+        else:
+            shadows = (ShadowRoute(*challenger, threshold(step.share)),)
+    # Each trial draws its units anew: who was in the last canary is not in the next one by rule.
+    salt = known.salt if trial is None else f"{known.salt}/{trial.id}"
+    return RoutingTable(loop, 0, 0, known.schema, salt, arms, shadows, standby)
+
+
+def _same(latest: RoutingTable, wanted: RoutingTable) -> bool:
+    return msgspec.structs.replace(latest, revision=0, at=0) == wanted

@@ -1,0 +1,160 @@
+"""Exactly which examples were these, and are they still the same?
+
+A snapshot is logical: high-water marks of the tables, stretches of time, the label rule, the moment as of which labels
+count, and the sample's seed. Reading it again after appends, compaction or vacuum gives the same rows, which the digest
+proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.curation.windows import Part, Stratum, chosen
+from leaven.duration import instant, micros
+from leaven.errors import LeavenError
+from leaven.events.columns import Examples, Labels, Predictions
+from leaven.events.labels import LabelRule
+from leaven.events.source import ExampleSource, Marks, Span
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """One part of a snapshot: from `start` up to `end` (microseconds), sampled to `rows` where that is given."""
+
+    start: int
+    end: int
+    rows: int | None = None
+    by: Stratum | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The definition of an exact set of examples; `rows` and `digest` say what it held when it was taken."""
+
+    loop: str
+    stretches: tuple[Stretch, ...]
+    holdout: Stretch | None
+    label: str  # the rule as written
+    as_of: int
+    predictions_mark: int
+    feedback_mark: int
+    seed: int
+    rows: int = 0
+    digest: str = ""
+
+
+class SnapshotChanged(LeavenError, RuntimeError):
+    """A snapshot was read again and holds other rows than when it was taken."""
+
+    def __init__(self, loop: str, expected: str, found: str, rows: int) -> None:
+        super().__init__(loop, expected, found, rows)
+        self.loop, self.expected, self.found, self.rows = loop, expected, found, rows
+
+    def __str__(self) -> str:
+        return (
+            f"a snapshot of {self.loop!r} with digest {self.expected} now reads as {self.found} ({self.rows} rows). "
+            "Its events were erased or the label rule was edited; start a new refresh."
+        )
+
+
+def define_snapshot(
+    loop: str, parts: Sequence[Part], *, holdout: Span | None, rule: LabelRule, as_of: datetime, marks: Marks, seed: int
+) -> Snapshot:
+    """Return the definition of the snapshot that holds these parts, as of this moment and these marks."""
+    return Snapshot(
+        loop=loop,
+        stretches=tuple(Stretch(micros(p.span.start), micros(p.span.end), p.rows, p.by) for p in parts),
+        holdout=None if holdout is None else Stretch(micros(holdout.start), micros(holdout.end)),
+        label=repr(rule),
+        as_of=micros(as_of),
+        predictions_mark=marks.predictions,
+        feedback_mark=marks.feedback,
+        seed=seed,
+    )
+
+
+def read_snapshot(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
+    """Return the examples of `snapshot`: mature ones with a label, each once, oldest first.
+
+    Raises:
+        SnapshotChanged: the snapshot was taken before and the rows are not the same any more.
+    """
+    found = [_read(stretch, snapshot, source, rule) for stretch in snapshot.stretches]
+    examples = _once(found)
+    if snapshot.digest and (digest := examples_digest(examples)) != snapshot.digest:
+        raise SnapshotChanged(snapshot.loop, snapshot.digest, digest, len(examples))
+    return examples
+
+
+def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
+    """Return the mature examples that were kept from the snapshot, to judge by."""
+    if snapshot.holdout is None:
+        raise ValueError("the snapshot keeps no holdout")
+    return _read(snapshot.holdout, snapshot, source, rule)
+
+
+def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
+    span = Span(instant(stretch.start), instant(stretch.end))
+    marks = Marks(snapshot.predictions_mark, snapshot.feedback_mark)
+    examples = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=marks).mature()
+    part = Part(span, stretch.rows, stretch.by)
+    return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=snapshot.seed))
+
+
+def _once(found: Sequence[Examples]) -> Examples:
+    """Join several sets of examples into one, each example once, oldest first, ties by id."""
+    if len(found) == 1:
+        return found[0]
+    both = join_examples(found)
+    _, first = np.unique(both.predictions.id.astype(str), return_index=True)
+    kept = both.take(np.sort(first))
+    return kept.take(np.lexsort((kept.predictions.id.astype(str), kept.predictions.at)))
+
+
+def join_examples(found: Sequence[Examples]) -> Examples:
+    """Return the rows of all `found`, one after the other."""
+    names = dict.fromkeys(name for one in found for name in one.predictions.features)
+    served = {f: np.concatenate([getattr(one.predictions, f) for one in found]) for f in Predictions.__slots__[:-1]}
+    features = {name: np.concatenate([_feature(one, name) for one in found]) for name in names}
+    labels = Labels(*(np.concatenate([getattr(one.labels, f) for one in found]) for f in Labels.__slots__))
+    return Examples(Predictions(**served, features=features), labels)
+
+
+def _feature(examples: Examples, name: str) -> NDArray[Any]:
+    missing = np.full(len(examples), None, dtype=object)
+    return examples.predictions.features.get(name, missing)
+
+
+def examples_digest(examples: Examples) -> str:
+    """Return 32 hexadecimal digits that change with any id, time, unit, feature or label, or with their order."""
+    hashed = blake2b(digest_size=16)
+    for name, column in (
+        ("id", examples.predictions.id),
+        ("at", examples.predictions.at),
+        ("unit", examples.predictions.unit),
+        *((f"feature {name}", examples.predictions.features[name]) for name in sorted(_told(examples))),
+        ("label", examples.labels.value),
+    ):
+        hashed.update(f"{name}\0{len(column)}\0".encode())
+        hashed.update(_bytes(column))
+    return hashed.hexdigest()
+
+
+def _told(examples: Examples) -> list[str]:
+    """Features that some row tells: a column that later rows added to the table is empty in these, and says nothing."""
+    features = examples.predictions.features
+    return [name for name, column in features.items() if any(v is not None and v == v for v in column.tolist())]
+
+
+def _bytes(column: NDArray[Any]) -> bytes:
+    """The column's content, independent of whether numbers came as ints, floats or objects."""
+    if column.dtype.kind == "M":
+        return column.astype("datetime64[us]").astype("<i8").tobytes()
+    if column.dtype.kind in "iufb":
+        return column.astype("<f8").tobytes()
+    return msgspec.msgpack.encode(column.tolist())

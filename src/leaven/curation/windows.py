@@ -1,0 +1,146 @@
+"""Which examples does a refresh learn from?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.duration import duration
+from leaven.errors import BadDefinition
+from leaven.events.columns import Column
+from leaven.events.source import Span
+from leaven.values import value
+
+Stratum = Literal["month", "week", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stretch of the log, and how many of its examples to keep (None: all), evenly over its strata."""
+
+    span: Span
+    rows: int | None = None
+    by: Stratum | None = None
+
+
+class Data(Protocol):
+    """A choice of examples, relative to the moment of the refresh; choices add up with `+`."""
+
+    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
+        """Return the stretches, all before `until`; `first` is the time of the oldest prediction."""
+        ...
+
+
+@value
+class Recent:
+    """All examples of the latest stretch."""
+
+    length: str
+
+    def __post_init__(self) -> None:
+        duration(self.length, where="Recent(…)")
+
+    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
+        """Return the one stretch that ends at `until`."""
+        return [Part(Span(until - duration(self.length), until))]
+
+    def __add__(self, other: Data) -> Data:
+        return Both(self, other)
+
+
+@value
+class AllHistory:
+    """Every example there is."""
+
+    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
+        """Return the one stretch from the oldest prediction to `until`."""
+        return [Part(Span(min(first, until), until))]
+
+    def __add__(self, other: Data) -> Data:
+        return Both(self, other)
+
+
+@value
+class Sample:
+    """A number of examples from before the latest stretch, chosen by a hash of their ids.
+
+    `of` is written `"before 28d"`: everything older than that. With `by`, each month, week or day (UTC) gives an equal
+    number as far as it has them.
+    """
+
+    of: str
+    _: KW_ONLY
+    rows: int
+    by: Stratum | None = None
+
+    def __post_init__(self) -> None:
+        self._age()
+        if not isinstance(self.rows, int) or self.rows < 1:
+            raise BadDefinition("Sample(rows=…)", f"{self.rows!r} is no number of rows", "Give 1 or more.")
+        if self.by not in (None, "month", "week", "day"):
+            raise BadDefinition("Sample(by=…)", f"{self.by!r} is no stratum", 'Use "month", "week" or "day".')
+
+    def _age(self) -> timedelta:
+        if not isinstance(self.of, str) or not self.of.startswith("before "):
+            raise BadDefinition("Sample(…)", f"{self.of!r} names no stretch", 'Write it as "before 28d".')
+        return duration(self.of.removeprefix("before "), where="Sample(…)")
+
+    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
+        """Return the one stretch of what is older."""
+        end = until - self._age()
+        return [Part(Span(first, end), self.rows, self.by)] if first < end else []
+
+    def __add__(self, other: Data) -> Data:
+        return Both(self, other)
+
+
+@dataclass(frozen=True, repr=False)
+class Both:
+    """Two choices together; an example that both choose counts once."""
+
+    left: Data
+    right: Data
+
+    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
+        """Return the stretches of both."""
+        return [*self.left.parts(until=until, first=first), *self.right.parts(until=until, first=first)]
+
+    def __add__(self, other: Data) -> Data:
+        return Both(self, other)
+
+    def __repr__(self) -> str:
+        return f"{self.left!r} + {self.right!r}"
+
+
+def chosen(ids: Column, at: Column, part: Part, *, seed: int) -> NDArray[np.intp]:
+    """Return the positions of the examples that `part` keeps, ascending.
+
+    The choice depends on the ids, the times and the seed alone: not on their order, nor on chance.
+    """
+    if part.rows is None or len(ids) <= part.rows:
+        return np.arange(len(ids))
+    drawn = np.array([_draw(example, seed) for example in ids.tolist()], dtype=np.uint64)
+    stratum = _strata(at, part.by)
+    order = np.lexsort((drawn, stratum))
+    starts = np.flatnonzero(np.r_[True, np.diff(stratum[order]) != 0])
+    # The place of each example within its stratum: taking places in turn draws evenly from all strata.
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    in_turn = order[np.lexsort((drawn[order], place))]
+    return np.sort(in_turn[: part.rows])
+
+
+def _draw(example: str, seed: int) -> int:
+    return int.from_bytes(blake2b(f"{seed}\0{example}".encode(), digest_size=8).digest())
+
+
+def _strata(at: Column, by: Stratum | None) -> NDArray[np.int64]:
+    if by is None:
+        return np.zeros(len(at), dtype=np.int64)
+    unit = {"month": "M", "week": "W", "day": "D"}[by]
+    return at.astype(f"datetime64[{unit}]").astype(np.int64)

@@ -1,0 +1,103 @@
+"""What has a trial seen so far, in as few numbers as a verdict needs?
+
+Everything is counted per unit: many requests of one unit are one observation, so a talkative unit cannot decide alone.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from leaven.events.columns import Column, Examples, Pairs
+from leaven.stats.metrics import METRICS
+from leaven.stats.moments import Moments, moments, unit_means
+
+
+class ArmEvidence(msgspec.Struct, frozen=True):
+    """One arm: units seen, units that met a failure, and the loss per unit on mature labels."""
+
+    units: int = 0
+    failed_units: int = 0
+    requests: int = 0
+    failures: int = 0
+    loss: Moments = Moments()
+
+
+class ShadowEvidence(msgspec.Struct, frozen=True):
+    """A shadow beside the champion: answers compared, failures, and the paired loss difference per unit."""
+
+    pairs: int = 0
+    failures: int = 0
+    units: int = 0
+    failed_units: int = 0
+    flips: int = 0  # pairs on different sides of 0.5 (binary tasks)
+    absolute_difference: Moments = Moments()  # of the two answers, per pair
+    champion_seconds: float = 0.0
+    shadow_seconds: float = 0.0
+    champion_loss: Moments = Moments()  # per unit, mature labels
+    loss_difference: Moments = Moments()  # challenger minus champion, per unit, mature labels
+
+
+class CanaryEvidence(msgspec.Struct, frozen=True):
+    """The two arms of a canary step."""
+
+    champion: ArmEvidence = ArmEvidence()
+    canary: ArmEvidence = ArmEvidence()
+
+
+Evidence = ShadowEvidence | CanaryEvidence
+
+
+def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
+    """Return what these pairs say about the shadow."""
+    live = pairs.live.predictions
+    failed = np.isnan(pairs.shadow_answer)
+    both = ~failed & ~np.isnan(live.answer)
+    champion, shadow = live.answer[both], pairs.shadow_answer[both]
+    mature = both & pairs.live.labels.mature & ~np.isnan(pairs.live.labels.value)
+    theirs = _losses(metric, pairs.live.labels.value[mature], live.answer[mature])
+    ours = _losses(metric, pairs.live.labels.value[mature], pairs.shadow_answer[mature])
+    return ShadowEvidence(
+        pairs=len(pairs),
+        failures=int(failed.sum()),
+        units=_distinct(live.unit),
+        failed_units=_distinct(live.unit[failed]),
+        flips=int(((champion >= 0.5) != (shadow >= 0.5)).sum()),
+        absolute_difference=moments(np.abs(champion - shadow)),
+        champion_seconds=float(live.seconds[both].sum()),
+        shadow_seconds=float(pairs.shadow_seconds[both].sum()),
+        champion_loss=moments(unit_means(live.unit[mature], theirs)),
+        loss_difference=moments(unit_means(live.unit[mature], ours - theirs)),
+    )
+
+
+def canary_evidence(examples: Examples, metric: str) -> CanaryEvidence:
+    """Return what these live examples say about champion and canary; rows of other arms are left out."""
+    arm = examples.predictions.arm
+    return CanaryEvidence(
+        champion=_arm(examples.take(arm == "champion"), metric), canary=_arm(examples.take(arm == "canary"), metric)
+    )
+
+
+def _arm(examples: Examples, metric: str) -> ArmEvidence:
+    served = examples.predictions
+    failed = np.isnan(served.answer)
+    judged = examples.take(~failed).mature()
+    losses = _losses(metric, judged.labels.value, judged.predictions.answer)
+    return ArmEvidence(
+        units=_distinct(served.unit),
+        failed_units=_distinct(served.unit[failed]),
+        requests=len(examples),
+        failures=int(failed.sum()),
+        loss=moments(unit_means(judged.predictions.unit, losses)),
+    )
+
+
+def _losses(metric: str, label: Column, answer: Column) -> Column:
+    row_loss = METRICS[metric].row_loss
+    assert row_loss is not None  # stages refuse other metrics
+    return row_loss(label, answer)
+
+
+def _distinct(unit: Column) -> int:
+    return len(set(unit.tolist()))

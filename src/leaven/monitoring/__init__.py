@@ -1,0 +1,1 @@
+"""What is measured of a loop in production: performance on mature labels, and how many labels matured."""

@@ -1,0 +1,116 @@
+"""How good were these answers?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.stats.intervals import Interval, mean_interval
+from leaven.stats.moments import moments
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A way to score answers against labels; `row_loss` is None where a single row has no score of its own."""
+
+    name: str
+    tasks: tuple[Literal["binary", "regression"], ...]
+    higher_is_better: bool
+    row_loss: Callable[[Floats, Floats], Floats] | None
+
+    def measure(self, label: Floats, answer: Floats, *, alpha: float = 0.05) -> Interval:
+        """Return the metric's value with its interval, rows taken as independent.
+
+        Args:
+            label: Shape (rows,), 0 or 1 for a binary task; no NaN.
+            answer: Shape (rows,), probability of class 1, or the value.
+        """
+        if self.row_loss is None:
+            return roc_auc(label, answer, alpha=alpha)
+        return mean_interval(moments(self.row_loss(label, answer)), alpha=alpha)
+
+
+def log_losses(label: Floats, answer: Floats) -> Floats:
+    """Return minus the log of the probability given to what happened, per row; answers are kept off 0 and 1."""
+    sure = np.clip(answer, 1e-7, 1 - 1e-7)
+    return -np.where(label > 0.5, np.log(sure), np.log1p(-sure))
+
+
+def brier_losses(label: Floats, answer: Floats) -> Floats:
+    """Return the squared distance of the probability from what happened, per row."""
+    return np.square(answer - label)
+
+
+def errors(label: Floats, answer: Floats) -> Floats:
+    """Return 1 where the likelier class by the answer is not the one that happened, per row."""
+    return ((answer >= 0.5) != (label > 0.5)).astype(np.float64)
+
+
+def absolute_errors(label: Floats, answer: Floats) -> Floats:
+    """Return the distance of the answer from the value, per row."""
+    return np.abs(answer - label)
+
+
+def squared_errors(label: Floats, answer: Floats) -> Floats:
+    """Return the squared distance of the answer from the value, per row."""
+    return np.square(answer - label)
+
+
+def roc_auc(label: Floats, answer: Floats, *, alpha: float = 0.05) -> Interval:
+    """Return the chance that a positive outranks a negative, ties by half, with its interval.
+
+    Source:
+        DeLong, DeLong and Clarke-Pearson (1988), by the midranks of Sun and Xu (2014): with m positives, n negatives,
+        AUC = (sum of positives' ranks - m (m + 1) / 2) / (m n); variance = var(v10) / m + var(v01) / n.
+    """
+    positive = label > 0.5
+    m, n = int(positive.sum()), int((~positive).sum())
+    if not m or not n:
+        return Interval(math.nan, -math.inf, math.inf, 1 - alpha, len(label))
+    ranks = _midranks(answer)
+    auc = (ranks[positive].sum() - m * (m + 1) / 2) / (m * n)
+    v10 = (ranks[positive] - _midranks(answer[positive])) / n
+    v01 = 1 - (ranks[~positive] - _midranks(answer[~positive])) / m
+    if min(m, n) < 2:
+        return Interval(float(auc), -math.inf, math.inf, 1 - alpha, len(label))
+    from scipy.special import ndtri
+
+    half = float(-ndtri(alpha / 2)) * math.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
+    return Interval(float(auc), float(auc) - half, float(auc) + half, 1 - alpha, len(label))
+
+
+def _midranks(values: Floats) -> Floats:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[which]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("log_loss", ("binary",), False, log_losses),
+        Metric("brier", ("binary",), False, brier_losses),
+        Metric("error_rate", ("binary",), False, errors),
+        Metric("roc_auc", ("binary",), True, None),
+        Metric("absolute_error", ("regression",), False, absolute_errors),
+        Metric("squared_error", ("regression",), False, squared_errors),
+    )
+}
+
+
+def default_metric(task: Literal["binary", "regression"]) -> str:
+    """Return the metric that judges a task where the owner names none."""
+    return "log_loss" if task == "binary" else "absolute_error"
+
+
+def shown_metrics(task: Literal["binary", "regression"]) -> tuple[str, ...]:
+    """Return the metrics that reports show for a task."""
+    return tuple(name for name, metric in METRICS.items() if task in metric.tasks)

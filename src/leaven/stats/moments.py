@@ -1,0 +1,49 @@
+"""What must be kept of many numbers to compare their mean with another?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Moments(msgspec.Struct, frozen=True):
+    """Count, sum and sum of squares; two of them add up to the moments of both samples together."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> float:
+        """The mean; NaN of nothing."""
+        return self.total / self.count if self.count else math.nan
+
+    @property
+    def variance(self) -> float:
+        """The unbiased variance, never negative; NaN of fewer than two."""
+        if self.count < 2:
+            return math.nan
+        return max(0.0, (self.squares - self.total * self.total / self.count) / (self.count - 1))
+
+
+def moments(values: NDArray[np.float64]) -> Moments:
+    """Return the moments of a one-dimensional sample."""
+    return Moments(len(values), float(values.sum()), float(np.dot(values, values)))
+
+
+def unit_means(unit: NDArray[np.object_] | Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of `values` of each distinct unit, in the units' alphabetical order.
+
+    Rows of one unit are not independent, units are: every test of arms is made on these.
+    """
+    if not len(values):
+        return np.empty(0)
+    _, which = np.unique(np.asarray(unit, dtype=object).astype(str), return_inverse=True)
+    return np.bincount(which, weights=values) / np.bincount(which)

@@ -1,0 +1,124 @@
+"""What was asked, and what came of it, according to a file of the past?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.errors import BadDefinition, LeavenError
+from leaven.loop import Loop
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Requests with their outcomes, oldest first; all arrays have one length."""
+
+    at: NDArray[Any]  # datetime64[us], when the prediction was needed
+    label_at: NDArray[Any]  # datetime64[us], when the outcome became known; NaT where it never did
+    outcome: NDArray[np.float64]  # what was reported, NaN where nothing was
+    unit: NDArray[Any]  # object of str
+    features: dict[str, NDArray[Any]]  # as the loop types them
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+
+class UnreadableFile(LeavenError, ValueError):
+    """A data file could not be read as what it was given for."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}. Give a Parquet or CSV file with a header."
+
+
+def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -> History:
+    """Read the columns that `loop` names from a Parquet or CSV file, with DuckDB.
+
+    Args:
+        path: The file.
+        loop: Its features, unit and label name the columns; a unit that is no column gives every row its own.
+        time: Column of when each prediction was needed; rows without one are refused.
+        label_time: Column of when each outcome became known; without it, it is known at once.
+
+    Raises:
+        UnreadableFile: there is no such file, or it is neither of the two kinds.
+        BadDefinition: a column that is needed is not there or does not hold what it must.
+    """
+    import duckdb
+
+    if not path.is_file():
+        raise UnreadableFile(str(path), "there is no such file")
+    connection = duckdb.connect()
+    try:
+        reader = "read_csv(?)" if path.suffix.lower() in (".csv", ".gz", ".tsv", ".txt") else "read_parquet(?)"
+        present = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}", [str(path)]).fetchall()]  # noqa: S608
+        chosen = _columns(loop, present, time=time, label_time=label_time, where=str(path))
+        asked = ", ".join(f'{expression} AS "{name}"' for name, expression in chosen.items())
+        numbered = f"SELECT *, row_number() OVER () AS file_row FROM {reader}"  # noqa: S608
+        query = f'SELECT {asked} FROM ({numbered}) ORDER BY "at", file_row'  # noqa: S608
+        columns: dict[str, Any] = connection.execute(query, [str(path)]).fetchnumpy()
+    except duckdb.Error as error:
+        raise UnreadableFile(str(path), str(error).splitlines()[0]) from error
+    finally:
+        connection.close()
+    return _history(loop, columns, where=str(path))
+
+
+def _columns(loop: Loop, present: list[str], *, time: str, label_time: str | None, where: str) -> dict[str, str]:
+    """SQL of each column that is read, by the name it gets."""
+    needed = [time, loop.label.name, *(feature.name for feature in loop.features)]
+    needed += [label_time] if label_time is not None else []
+    missing = [name for name in needed if name not in present]
+    if missing:
+        raise BadDefinition(where, f"it has no column {', '.join(missing)}", f"It has {', '.join(present)}.")
+    types = {"category": "VARCHAR", "float": "DOUBLE", "int": "DOUBLE", "bool": "DOUBLE"}
+    chosen = {
+        "at": f"CAST({_quoted(time)} AS TIMESTAMP)",
+        "label_at": f"CAST({_quoted(label_time or time)} AS TIMESTAMP)",
+        "outcome": f"CAST({_quoted(loop.label.name)} AS DOUBLE)",
+        "unit": f"CAST({_quoted(loop.unit)} AS VARCHAR)" if loop.unit in present else "CAST(file_row AS VARCHAR)",
+    }
+    for feature in loop.features:
+        as_number = f"CAST(CAST({_quoted(feature.name)} AS BOOLEAN) AS DOUBLE)" if feature.type == "bool" else None
+        chosen[f"f_{feature.name}"] = as_number or f"CAST({_quoted(feature.name)} AS {types[feature.type]})"
+    return chosen
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _history(loop: Loop, columns: dict[str, Any], *, where: str) -> History:
+    at = _times(columns["at"])
+    if np.isnat(at).any():
+        raise BadDefinition(where, f"{int(np.isnat(at).sum())} rows have no time", "Drop them, or name another --time.")
+    unit = _texts(columns["unit"])
+    unit[[each is None for each in unit.tolist()]] = ""
+    features = {
+        feature.name: (_texts if feature.type == "category" else _numbers)(columns[f"f_{feature.name}"])
+        for feature in loop.features
+    }
+    return History(at, _times(columns["label_at"]), _numbers(columns["outcome"]), unit, features)
+
+
+def _times(column: NDArray[Any]) -> NDArray[Any]:
+    times = np.ma.getdata(column).astype("datetime64[us]")
+    return np.where(np.ma.getmaskarray(column), np.datetime64("NaT", "us"), times)
+
+
+def _numbers(column: NDArray[Any]) -> NDArray[np.float64]:
+    filled: NDArray[np.float64] = np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
+    return filled
+
+
+def _texts(column: NDArray[Any]) -> NDArray[Any]:
+    texts: NDArray[Any] = np.array(np.ma.getdata(column), dtype=object)
+    texts[np.ma.getmaskarray(column)] = None
+    return texts
