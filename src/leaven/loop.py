@@ -123,11 +123,11 @@ class Loop:
         if not self.unit or not isinstance(self.unit, str):
             raise BadDefinition(where, "unit is empty", "Name the feature or request parameter that tells users apart.")
         for name, verb in (("label", "resolve"), ("learner", "fit"), ("data", "parts"), ("plan", "mode")):
-            if not hasattr(getattr(self, name), verb):
+            if isinstance(getattr(self, name), type) or not hasattr(getattr(self, name), verb):
                 raise BadDefinition(where, f"{name}={getattr(self, name)!r} is no {name}", _ONE_OF[name])
         for name, verb in (("triggers", "fires"), ("gates", "judge"), ("rollout", "judge")):
             for item in getattr(self, name):
-                if not hasattr(item, verb):
+                if isinstance(item, type) or not hasattr(item, verb):
                     raise BadDefinition(where, f"{name} holds {item!r}", _ONE_OF[name])
         for gate in self.gates:
             _check_metric(gate, self.label, where)

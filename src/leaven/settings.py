@@ -22,6 +22,8 @@ class Settings:
     durability: str
     seal_seconds: float
     query_memory: str
+    train_seconds: float
+    train_memory_mb: int
 
     @property
     def wal(self) -> Path:
@@ -51,4 +53,11 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         durability=env.get("LEAVEN_DURABILITY", "fsync"),
         seal_seconds=float(env.get("LEAVEN_SEAL_SECONDS", "5")),
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
+        train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
+        train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
     )
+
+
+def debugging(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether `LEAVEN_DEBUG` asks for tracebacks where a sentence would do."""
+    return (os.environ if environment is None else environment).get("LEAVEN_DEBUG", "") not in ("", "0")

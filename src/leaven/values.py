@@ -50,9 +50,11 @@ def _at_default(field: Field[Any], given: object) -> bool:
 
 def _written(given: object) -> str:
     # Sequences are kept as tuples but written as lists in a loop file.
-    if isinstance(given, tuple):
+    if isinstance(given, tuple | list):
         return f"[{', '.join(_written(item) for item in given)}]"
-    return f'"{given}"' if isinstance(given, str) and given.isprintable() and not set(given) & {'"', "\\"} else repr(given)
+    return (
+        f'"{given}"' if isinstance(given, str) and given.isprintable() and not set(given) & {'"', "\\"} else repr(given)
+    )
 
 
 def from_written(text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:

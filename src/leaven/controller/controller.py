@@ -105,7 +105,7 @@ class Controller:
             now=now,
             has_champion=champion is not None,
             last_refresh=None if last is None else instant(last),
-            snapshot_rows=0 if version is None else int(version.lineage.get("rows", 0)),
+            learnt_rows=0 if version is None else int(version.lineage.get("learnt", 0)),
             matured_since_refresh=matured,
             performance=measured,
         )
@@ -123,7 +123,7 @@ def _trigger_decision(loop: Loop, opened: state.Refresh, facts: Facts) -> Decisi
         "now": opened.as_of,
         "has_champion": facts.has_champion,
         "last_refresh": None if facts.last_refresh is None else micros(facts.last_refresh),
-        "snapshot_rows": facts.snapshot_rows,
+        "learnt_rows": facts.learnt_rows,
         "signal": None if opened.cause.signal is None else msgspec.to_builtins(opened.cause.signal),
     }
     if opened.cause.trigger.startswith("LabelsGrow"):

@@ -28,7 +28,7 @@ from leaven.gates.gate import Check, Rows
 from leaven.learners.artifact import ModelArtifact
 from leaven.loop import Loop
 from leaven.registry import aliases, snapshots, versions
-from leaven.registry.decisions import Decision, record
+from leaven.registry.decisions import Decision, decisions, record
 from leaven.registry.snapshots import SnapshotRecord
 from leaven.stats.metrics import METRICS, shown_metrics
 from leaven.training.encoding import encoder_for
@@ -77,7 +77,10 @@ def run_step(
 
 
 def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
-    """Choose the examples: adds `snapshot`, `rows`, `mode`, `parent`. `nothing` where there are none to learn from."""
+    """Choose the examples; `nothing` where there are none to learn from.
+
+    Adds `snapshot`, `rows`, `mode`, `parent`, and `learnt`: the rows of all snapshots that the version continues.
+    """
     as_of, source = instant(payload["as_of"]), parts.source(loop.name)
     with parts.database.read() as connection:
         champion = aliases.alias(connection, loop.name, "champion")
@@ -104,7 +107,15 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
     with parts.write() as connection:
         parts.fence(connection)
         snapshots.put(connection, kept)
-    return StepResult("done", payload | {"snapshot": kept.id, "rows": taken.rows, "mode": mode, "parent": champion})
+    before_it = int(parent.lineage.get("learnt", 0)) if parent is not None and mode == "update" else 0
+    added = {
+        "snapshot": kept.id,
+        "rows": taken.rows,
+        "learnt": before_it + taken.rows,
+        "mode": mode,
+        "parent": champion,
+    }
+    return StepResult("done", payload | added)
 
 
 def _parts(
@@ -142,7 +153,7 @@ def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Callable[[],
 
 def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
     """Enter the new version in the registry, with its lineage: adds `version`."""
-    known = ("cause", "training", "rows", "snapshot")
+    known = ("cause", "training", "rows", "learnt", "snapshot")
     lineage: dict[str, Any] = {name: payload[name] for name in known if name in payload}
     with parts.write() as connection:
         parts.fence(connection)
@@ -237,6 +248,8 @@ def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime)
             return StepResult("done" if won is not None and won.state == "promoted" else "refused", payload)
         if payload.get("gate") != "pass":
             return StepResult("refused", payload)
+        if decisions(connection, loop.name, kind="promote", refresh=payload["refresh"]):
+            return StepResult("done", payload)  # in an earlier run; a person may have decided otherwise since
         decided = Decision(
             id=f"{payload['refresh']}-promote", loop=loop.name, at=payload["as_of"], kind="promote",
             outcome="promote", version=version, rule={"stages": []}, evidence={},

@@ -33,7 +33,7 @@ def begin_trial(
     at = micros(now)
     with parts.write() as connection:
         parts.fence(connection)
-        trial_id = refresh.replace("-r", "-t") if refresh is not None else f"{loop.name}-t-v{challenger}-{at}"
+        trial_id = _trial_of(refresh) if refresh is not None else f"{loop.name}-t-v{challenger}-{at}"
         known = state.find_trial(connection, trial_id)
         if known is not None:
             return known
@@ -54,6 +54,12 @@ def begin_trial(
         aliases.set_alias(connection, loop.name, "challenger", challenger, decision=decided.id, at=at)
         publish_routes(connection, loop.name, trial=opened, rollout=tuple(loop.rollout), now=at)
     return opened
+
+
+def _trial_of(refresh: str) -> str:
+    """The id of a refresh's trial: of a loop that has "-r" in its own name as well."""
+    loop, _, number = refresh.rpartition("-r")
+    return f"{loop}-t{number}"
 
 
 def reconcile_trial(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) -> Trial:
@@ -165,6 +171,9 @@ def end_trial(connection: Connection, trial: Trial, outcome: TrialState, decided
 
 
 def _step_of_stage(rollout: Sequence[Stage], step: int) -> int:
-    """Number of the step within its own stage, from 0."""
-    stage = steps_of(rollout)[step][0]
-    return step - next(i for i, (each, _) in enumerate(steps_of(rollout)) if each is stage)
+    """Number of the step within its own stage, from 0; one stage may stand in a rollout twice."""
+    for stage in rollout:
+        if step < len(stage.steps()):
+            break
+        step -= len(stage.steps())
+    return step

@@ -122,7 +122,8 @@ class Happens:
         counted = _counted(self.name, predicted_at, feedback, self.window, as_of, value_needed=False)
         happened = np.full(len(predicted_at), np.nan)
         happened[counted.row[counted.kind != "correction"]] = 1.0
-        corrected = _newest(counted.take(counted.kind == "correction"), len(predicted_at), first=False)
+        corrections = counted.take((counted.kind == "correction") & ~np.isnan(counted.value))
+        corrected = _newest(corrections, len(predicted_at), first=False)
         raw = np.where(np.isnan(corrected), happened, (corrected > 0).astype(np.float64))
         closed = _closed(raw, predicted_at, self.window, as_of)
         return Labels(np.where(closed.mature & np.isnan(raw), 0.0, raw), closed.mature, closed.closes_at)

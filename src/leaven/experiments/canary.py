@@ -104,16 +104,18 @@ class Canary:
     def _compared(self, evidence: CanaryEvidence, ripe: bool, over: bool, look: int, metric: str) -> Verdict:
         champion, canary = evidence.champion.loss, evidence.canary.loss
         # Twice the one-sided error: the bound that decides is one end of a two-sided interval.
-        interval = difference_interval(champion, canary, alpha=alpha_at_look(self.alpha, look))
-        bound = self.margin * champion.mean
+        error = alpha_at_look(self.alpha, look)
+        interval = difference_interval(champion, canary, alpha=error)
+        beyond = difference_interval(champion.scaled(1 + self.margin), canary, alpha=error)
         numbers = (
             f"{metric} per unit: canary {canary.mean:.4f} ({canary.count} units), champion {champion.mean:.4f} "
-            f"({champion.count} units), difference {interval.estimate:+.4f} "
-            f"[{interval.low:+.4f}, {interval.high:+.4f}] against a margin of {bound:+.4f} (look {look})"
+            f"({champion.count} units), difference {interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+            f"; less the margin of {self.margin * champion.mean:.4f}: {beyond.estimate:+.4f} [{beyond.low:+.4f}, "
+            f"{beyond.high:+.4f}] (look {look})"
         )
-        if interval.low > 0 and interval.estimate > bound:
+        if interval.low > 0 and beyond.estimate > 0:
             return Verdict("stop", f"{numbers}: worse than the margin", looked=True)
-        if ripe and interval.high <= bound:
+        if ripe and beyond.high <= 0:
             return Verdict("advance", f"{numbers}: within the margin", looked=True)
         if over:
             return Verdict("give_up", f"{numbers}: not enough evidence after {self.patience}", looked=True)

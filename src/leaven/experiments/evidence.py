@@ -35,6 +35,7 @@ class ShadowEvidence(msgspec.Struct, frozen=True):
     champion_seconds: float = 0.0
     shadow_seconds: float = 0.0
     champion_loss: Moments = Moments()  # per unit, mature labels
+    challenger_loss: Moments = Moments()  # of the same units
     loss_difference: Moments = Moments()  # challenger minus champion, per unit, mature labels
 
 
@@ -55,8 +56,9 @@ def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
     both = ~failed & ~np.isnan(live.answer)
     champion, shadow = live.answer[both], pairs.shadow_answer[both]
     mature = both & pairs.live.labels.mature & ~np.isnan(pairs.live.labels.value)
-    theirs = _losses(metric, pairs.live.labels.value[mature], live.answer[mature])
-    ours = _losses(metric, pairs.live.labels.value[mature], pairs.shadow_answer[mature])
+    unit, label = live.unit[mature], pairs.live.labels.value[mature]
+    theirs = unit_means(unit, _losses(metric, label, live.answer[mature]))
+    ours = unit_means(unit, _losses(metric, label, pairs.shadow_answer[mature]))
     return ShadowEvidence(
         pairs=len(pairs),
         failures=int(failed.sum()),
@@ -66,8 +68,9 @@ def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
         absolute_difference=moments(np.abs(champion - shadow)),
         champion_seconds=float(live.seconds[both].sum()),
         shadow_seconds=float(pairs.shadow_seconds[both].sum()),
-        champion_loss=moments(unit_means(live.unit[mature], theirs)),
-        loss_difference=moments(unit_means(live.unit[mature], ours - theirs)),
+        champion_loss=moments(theirs),
+        challenger_loss=moments(ours),
+        loss_difference=moments(ours - theirs),
     )
 
 

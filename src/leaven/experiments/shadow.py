@@ -16,6 +16,7 @@ from leaven.experiments.verdict import Step, Verdict, check_stage_metric
 from leaven.stats.exact import more_failures_p_value
 from leaven.stats.intervals import mean_interval
 from leaven.stats.looks import alpha_at_look
+from leaven.stats.moments import paired_excess
 from leaven.values import value
 
 
@@ -80,15 +81,17 @@ class Shadow:
 
     def _compared(self, evidence: ShadowEvidence, last: bool, look: int, metric: str) -> Verdict:
         # Twice the one-sided error: the bound that decides is one end of a two-sided interval.
-        interval = mean_interval(evidence.loss_difference, alpha=2 * alpha_at_look(self.alpha, look))
-        bound = self.margin * evidence.champion_loss.mean
+        champion, challenger = evidence.champion_loss, evidence.challenger_loss
+        beyond = paired_excess(champion, challenger, evidence.loss_difference, margin=self.margin)
+        interval = mean_interval(beyond, alpha=2 * alpha_at_look(self.alpha, look))
         numbers = (
-            f"{metric} on {interval.n} units, pair by pair: challenger {interval.estimate:+.4f} "
-            f"[{interval.low:+.4f}, {interval.high:+.4f}] against a margin of {bound:+.4f} (look {look})"
+            f"{metric} on {interval.n} units, pair by pair: challenger {challenger.mean:.4f}, champion "
+            f"{champion.mean:.4f}; less the margin of {self.margin * champion.mean:.4f} the difference is "
+            f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] (look {look})"
         )
-        if interval.high <= bound:
+        if interval.high <= 0:
             return Verdict("advance", f"{numbers}: within the margin", looked=True)
-        if interval.low > bound:
+        if interval.low > 0:
             return Verdict("stop", f"{numbers}: worse than the margin", looked=True)
         if last:
             return Verdict("give_up", f"{numbers}: not enough evidence after {self.patience}", looked=True)

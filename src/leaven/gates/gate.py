@@ -36,7 +36,7 @@ class GateEvidence(msgspec.Struct, frozen=True):
     """What a gate saw, in as few numbers as it takes to judge again."""
 
     rows: int
-    challenger: Moments = Moments()  # loss per row, or the answers themselves
+    challenger: Moments = Moments()  # loss per unit, or the answers themselves
     champion: Moments | None = None
     difference: Moments = Moments()  # challenger minus champion, per unit
     broken: int = 0  # answers that are no numbers

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Literal
 
+import numpy as np
+
 from leaven.errors import BadDefinition
 from leaven.gates.gate import Check, GateEvidence, GateReport, Outcome
 from leaven.stats.intervals import mean_interval
 from leaven.stats.metrics import METRICS
-from leaven.stats.moments import moments, unit_means
+from leaven.stats.moments import moments, paired_excess, unit_means
 from leaven.values import value
 
 
@@ -17,9 +19,9 @@ from leaven.values import value
 class NotWorse:
     """Passes a challenger whose loss exceeds the champion's by no more than `margin`, a share of the champion's loss.
 
-    Both answer the same rows; the difference is averaged per unit and held against the margin by its 95 % interval:
-    all of it within the margin passes, all of it beyond fails, in between is undecided. Without a champion there is
-    nothing to be worse than, and it passes.
+    Both answer the same rows; the losses are averaged per unit, and what the challenger's exceed the margin by is
+    judged by its 95 % interval: all of it within the margin passes, all of it beyond fails, in between is undecided.
+    One answer that is no number fails. Without a champion there is nothing to be worse than, and it passes.
     """
 
     metric: str
@@ -42,33 +44,44 @@ class NotWorse:
         rows = check.fresh if self.on == "fresh" else check.past
         row_loss = METRICS[self.metric].row_loss
         assert row_loss is not None
-        label = rows.examples.labels.value
-        ours = row_loss(label, rows.challenger)
+        label, broken = rows.examples.labels.value, int((~np.isfinite(rows.challenger)).sum())
+        if broken:
+            return GateEvidence(len(label), broken=broken)
         if rows.champion is None:
+            ours = unit_means(rows.examples.predictions.unit, row_loss(label, rows.challenger))
             return GateEvidence(len(label), moments(ours))
-        theirs = row_loss(label, rows.champion)
-        difference = moments(unit_means(rows.examples.predictions.unit, ours - theirs))
-        return GateEvidence(len(label), moments(ours), moments(theirs), difference)
+        told = np.isfinite(rows.champion)  # where the champion failed there is nothing to be worse than
+        unit = rows.examples.predictions.unit[told]
+        ours = unit_means(unit, row_loss(label[told], rows.challenger[told]))
+        theirs = unit_means(unit, row_loss(label[told], rows.champion[told]))
+        return GateEvidence(int(told.sum()), moments(ours), moments(theirs), moments(ours - theirs))
 
     def judge(self, evidence: GateEvidence) -> GateReport:
         """Return the comparison of the two."""
+        if evidence.broken:
+            why = f"{evidence.broken} of {evidence.rows} answers to {self.on} rows are no numbers"
+            return GateReport(repr(self), "fail", why, evidence)
         if evidence.champion is None:
             return GateReport(repr(self), "pass", "there is no champion to compare with", evidence)
         if evidence.rows < self.min_rows:
             why = f"{evidence.rows} mature {self.on} rows are fewer than the {self.min_rows} it takes"
             return GateReport(repr(self), "undecided", why, evidence)
         difference = mean_interval(evidence.difference, alpha=0.05)
-        bound = self.margin * evidence.champion.mean
+        champion, challenger = evidence.champion, evidence.challenger
+        excess = mean_interval(
+            paired_excess(champion, challenger, evidence.difference, margin=self.margin), alpha=0.05
+        )  # fmt: skip
         outcome: Outcome
-        if difference.high <= bound:
+        if excess.high <= 0:
             outcome, relation = "pass", "within"
-        elif difference.low > bound:
+        elif excess.low > 0:
             outcome, relation = "fail", "beyond"
         else:
             outcome, relation = "undecided", "not clear of"
         why = (
-            f"{self.metric} on {self.on} rows: challenger {evidence.challenger.mean:.4f}, champion "
-            f"{evidence.champion.mean:.4f}, per unit {difference.estimate:+.4f} [{difference.low:+.4f}, "
-            f"{difference.high:+.4f}], {relation} the margin {bound:+.4f}"
+            f"{self.metric} per unit on {self.on} rows: challenger {challenger.mean:.4f}, champion "
+            f"{champion.mean:.4f}, difference {difference.estimate:+.4f} [{difference.low:+.4f}, "
+            f"{difference.high:+.4f}]; less the margin of {self.margin * champion.mean:.4f}: "
+            f"{excess.estimate:+.4f} [{excess.low:+.4f}, {excess.high:+.4f}], {relation} it"
         )
         return GateReport(repr(self), outcome, why, evidence, difference)

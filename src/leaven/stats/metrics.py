@@ -40,12 +40,14 @@ class Metric:
 def log_losses(label: Floats, answer: Floats) -> Floats:
     """Return minus the log of the probability given to what happened, per row; answers are kept off 0 and 1."""
     sure = np.clip(answer, 1e-7, 1 - 1e-7)
-    return -np.where(label > 0.5, np.log(sure), np.log1p(-sure))
+    losses: Floats = -np.where(label > 0.5, np.log(sure), np.log1p(-sure))
+    return losses
 
 
 def brier_losses(label: Floats, answer: Floats) -> Floats:
     """Return the squared distance of the probability from what happened, per row."""
-    return np.square(answer - label)
+    distance: Floats = answer - label
+    return distance * distance
 
 
 def errors(label: Floats, answer: Floats) -> Floats:
@@ -60,7 +62,7 @@ def absolute_errors(label: Floats, answer: Floats) -> Floats:
 
 def squared_errors(label: Floats, answer: Floats) -> Floats:
     """Return the squared distance of the answer from the value, per row."""
-    return np.square(answer - label)
+    return brier_losses(label, answer)
 
 
 def roc_auc(label: Floats, answer: Floats, *, alpha: float = 0.05) -> Interval:

@@ -32,6 +32,29 @@ class Moments(msgspec.Struct, frozen=True):
             return math.nan
         return max(0.0, (self.squares - self.total * self.total / self.count) / (self.count - 1))
 
+    def scaled(self, factor: float) -> Moments:
+        """Return the moments of the sample times `factor`."""
+        return Moments(self.count, factor * self.total, factor * factor * self.squares)
+
+
+def paired_excess(control: Moments, treatment: Moments, difference: Moments, *, margin: float) -> Moments:
+    """Return the moments of `treatment - (1 + margin) * control`, pair by pair.
+
+    A margin that is a share of the control's mean is itself estimated: its error, and how it goes with the
+    difference's, count as well.
+
+    Args:
+        control: Moments of one side of the pairs.
+        treatment: Moments of the other side.
+        difference: Moments of treatment minus control; its squares tell how the two go together.
+        margin: Share of the control, 0 or more; at 0 the result is `difference`.
+    Source:
+        With e = d - m c: e^2 = d^2 - 2 m c d + m^2 c^2, and 2 c d = t^2 - c^2 - d^2 as t = c + d.
+    """
+    twice_products = treatment.squares - control.squares - difference.squares
+    squares = difference.squares - margin * twice_products + margin * margin * control.squares
+    return Moments(difference.count, difference.total - margin * control.total, squares)
+
 
 def moments(values: NDArray[np.float64]) -> Moments:
     """Return the moments of a one-dimensional sample."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.events.labels import Happens
 from leaven.loop import Loop
 
 
@@ -57,6 +58,7 @@ def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -
         raise UnreadableFile(str(path), "there is no such file")
     connection = duckdb.connect()
     try:
+        connection.execute("SET TimeZone = 'UTC'")  # else times with a zone are cast to the machine's own
         reader = "read_csv(?)" if path.suffix.lower() in (".csv", ".gz", ".tsv", ".txt") else "read_parquet(?)"
         present = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}", [str(path)]).fetchall()]  # noqa: S608
         chosen = _columns(loop, present, time=time, label_time=label_time, where=str(path))
@@ -82,13 +84,19 @@ def _columns(loop: Loop, present: list[str], *, time: str, label_time: str | Non
     chosen = {
         "at": f"CAST({_quoted(time)} AS TIMESTAMP)",
         "label_at": f"CAST({_quoted(label_time or time)} AS TIMESTAMP)",
-        "outcome": f"CAST({_quoted(loop.label.name)} AS DOUBLE)",
+        "outcome": _outcome(loop),
         "unit": f"CAST({_quoted(loop.unit)} AS VARCHAR)" if loop.unit in present else "CAST(file_row AS VARCHAR)",
     }
     for feature in loop.features:
         as_number = f"CAST(CAST({_quoted(feature.name)} AS BOOLEAN) AS DOUBLE)" if feature.type == "bool" else None
         chosen[f"f_{feature.name}"] = as_number or f"CAST({_quoted(feature.name)} AS {types[feature.type]})"
     return chosen
+
+
+def _outcome(loop: Loop) -> str:
+    reported = f"CAST({_quoted(loop.label.name)} AS DOUBLE)"
+    # An event that did not happen is nothing that came back.
+    return f"NULLIF({reported}, 0)" if isinstance(loop.label, Happens) else reported
 
 
 def _quoted(name: str) -> str:

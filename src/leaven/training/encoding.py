@@ -2,11 +2,13 @@
 
 Category maps only ever grow: a code, once given, keeps its meaning for every later version, so a model that is
 continued on new data reads old categories as before. A category that is not in the map, like a missing value, is NaN.
+A category is text; a number or truth value that stands for one counts as the text that it is in JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -34,7 +36,7 @@ class BadFeature(LeavenError, ValueError):
         return f"feature {self.feature!r} takes a {self.kind}, not {shown}. Send a {self.kind}, or null if unknown."
 
 
-class Encoder(msgspec.Struct, frozen=True):
+class Encoder(msgspec.Struct, frozen=True, dict=True):
     """Feature order, types and category maps of one model version; stored with its artifact."""
 
     features: tuple[tuple[str, FeatureType, bool], ...]
@@ -54,12 +56,30 @@ class Encoder(msgspec.Struct, frozen=True):
             if column is None:
                 continue
             if kind == "category":
-                codes = {category: float(code) for code, category in enumerate(self.categories.get(name, ()))}
-                unknown = float("nan")
-                matrix[:, index] = [codes.get(category, unknown) for category in column.tolist()]
+                codes = self._codes.get(name, {})
+                matrix[:, index] = [codes.get(as_category(given), np.nan) for given in column.tolist()]
             else:
                 matrix[:, index] = column.astype(np.float64)  # object None becomes NaN
         return matrix
+
+    @cached_property
+    def _codes(self) -> dict[str, dict[str | None, float]]:
+        """Code by category, by feature; made once, because a gateway encodes row by row."""
+        return {
+            name: {category: float(code) for code, category in enumerate(known)}
+            for name, known in self.categories.items()
+        }
+
+
+def as_category(given: object) -> str | None:
+    """Return the text of a category, or None where it is missing: 7, 7.0 and "7" are one category, NaN is missing."""
+    if isinstance(given, str) or given is None:
+        return given
+    if isinstance(given, float):
+        if np.isnan(given):
+            return None
+        return str(int(given)) if given.is_integer() else repr(given)
+    return str(given).lower() if isinstance(given, bool | np.bool_) else str(given)
 
 
 def encoder_for(schema: Schema, columns: Mapping[str, NDArray[Any]], *, parent: Encoder | None = None) -> Encoder:
@@ -72,6 +92,6 @@ def encoder_for(schema: Schema, columns: Mapping[str, NDArray[Any]], *, parent: 
         if kind != "category":
             continue
         old: Sequence[str] = parent.categories.get(name, ()) if parent is not None else ()
-        seen = {category for category in columns[name].tolist() if category is not None} if name in columns else set()
-        categories[name] = (*old, *sorted(seen.difference(old)))
+        seen = {as_category(given) for given in set(columns[name].tolist())} if name in columns else set()
+        categories[name] = (*old, *sorted(category for category in seen.difference(old) if category is not None))
     return Encoder(schema.features, categories)

@@ -27,7 +27,7 @@ class Facts:
     now: datetime
     has_champion: bool
     last_refresh: datetime | None  # as of when the latest refresh, whatever came of it, took its data
-    snapshot_rows: int  # of the champion's snapshot
+    learnt_rows: int  # that the champion was trained on, those of the versions that it continues included
     matured_since_refresh: Callable[[], int]  # examples whose label matured after `last_refresh`
     performance: Callable[[str, timedelta], Signal]  # metric, over how long: the champion's, on mature labels
 

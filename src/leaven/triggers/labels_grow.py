@@ -22,7 +22,7 @@ class LabelsGrow:
         if not facts.has_champion:
             return None  # the first version waits for the schedule or a person
         new = facts.matured_since_refresh()
-        needed = self.by * facts.snapshot_rows
+        needed = self.by * facts.learnt_rows
         if new < max(1.0, needed):
             return None
         return Cause(repr(self), f"{new} labels matured since the last refresh, {needed:.0f} were needed")

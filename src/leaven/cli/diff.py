@@ -1,0 +1,152 @@
+"""`leaven diff`: what differs between two versions of a loop?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from leaven.cli.control import cause_of, measured, moment, reading
+from leaven.cli.output import AsJson, Home, emit
+from leaven.cli.show import Story, story_of
+from leaven.registry import aliases, loops
+
+app = typer.Typer()
+
+
+Part = Literal["version", "definition", "snapshot", "training", "metrics"]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing that is not the same for both versions; None where it is not known."""
+
+    part: Part
+    name: str
+    a: Any
+    b: Any
+
+
+@app.command()
+def show_differences(
+    loop: Annotated[str, typer.Argument(help="The loop.")],
+    a: Annotated[str, typer.Argument(help="A number, or an alias such as champion.")],
+    b: Annotated[str, typer.Argument(help="The other one.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between two versions: definition, examples, training, metrics."""
+    with reading(home) as connection:
+        loops.loop(connection, loop)
+        first, second = (story_of(connection, loop, aliases.resolve(connection, loop, text)) for text in (a, b))
+    found = differences(first, second)
+    data = {"loop": loop, "a": first.version.number, "b": second.version.number, "differences": found}
+    emit(data, as_json=as_json, human=lambda console: _show(console, first, second, found))
+
+
+def differences(a: Story, b: Story) -> list[Difference]:
+    """Return what is not the same for both versions, part by part."""
+    found: list[Difference] = []
+    parts: tuple[tuple[Part, Mapping[str, Any], Mapping[str, Any]], ...] = (
+        ("version", _identity(a), _identity(b)),
+        ("definition", written_parts(a.definition), written_parts(b.definition)),
+        ("snapshot", _snapshot(a), _snapshot(b)),
+        ("training", _training(a), _training(b)),
+        ("metrics", a.metrics, b.metrics),
+    )
+    for part, theirs, ours in parts:
+        names = dict.fromkeys([*theirs, *ours])
+        pairs = [(name, theirs.get(name), ours.get(name)) for name in names]
+        found += [Difference(part, _label(name), one, other) for name, one, other in pairs if one != other]
+    return found
+
+
+def written_parts(definition: str | None) -> dict[str, str]:
+    """Return the arguments of a definition as they are written, by name; the items of a list one by one.
+
+    `Loop("a", unit="u", gates=[Sane()])` gives `{"unit": '"u"', "gates\\0Sane()": "Sane()"}`: an item that both
+    versions have is the same however the list around it changed.
+    """
+    if definition is None:
+        return {}
+    call = ast.parse(definition, mode="eval").body
+    if not isinstance(call, ast.Call):
+        return {"definition": definition}
+    parts: dict[str, str] = {}
+    for keyword in call.keywords:
+        if isinstance(keyword.value, ast.List):
+            items = [ast.get_source_segment(definition, item) or "" for item in keyword.value.elts]
+            parts |= {f"{keyword.arg}\0{item}": item for item in items}
+        else:
+            parts[str(keyword.arg)] = ast.get_source_segment(definition, keyword.value) or ""
+    return parts
+
+
+def _label(name: str) -> str:
+    return name.partition("\0")[0]
+
+
+def _identity(story: Story) -> dict[str, Any]:
+    version = story.version
+    return {
+        "made": moment(version.created_at),
+        "because": cause_of(version),
+        "mode": version.mode,
+        "parent": version.parent,
+        "format": version.format,
+        "artifact": version.artifact[:12],
+        "definition": version.definition_digest,
+    }
+
+
+def _snapshot(story: Story) -> dict[str, Any]:
+    if story.snapshot is None:
+        return {}
+    return story.snapshot.definition | {"rows": story.snapshot.rows, "digest": story.snapshot.digest}
+
+
+def _training(story: Story) -> Mapping[str, Any]:
+    training = story.version.lineage.get("training")
+    return training if isinstance(training, dict) else {}
+
+
+def _show(console: Console, a: Story, b: Story, found: list[Difference]) -> None:
+    if not found:
+        console.print(f"{a.version.loop}: versions {a.version.number} and {b.version.number} are the same.")
+        return
+    table = Table("", "", f"version {a.version.number}", f"version {b.version.number}", show_lines=False)
+    part: str | None = None
+    for each in found:
+        if part not in (None, each.part):
+            table.add_section()
+        texts = [_text(each.part, each.name, value) for value in (each.a, each.b)]
+        table.add_row("" if part == each.part else each.part, escape(each.name), *map(escape, texts))
+        part = each.part
+    console.print(table)
+
+
+def _text(part: str, name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if part == "metrics":
+        return measured(value)
+    if part == "snapshot":
+        return _snapshot_text(name, value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _snapshot_text(name: str, value: Any) -> str:
+    """Times and stretches of a snapshot's definition as people read them."""
+    if name == "as_of":
+        return moment(value)
+    if isinstance(value, dict) and {"start", "end"} <= value.keys():
+        sampled = f", {value['rows']:,} rows by {value.get('by')}" if value.get("rows") else ""
+        return f"{moment(value['start'])} to {moment(value['end'])}{sampled}"
+    if isinstance(value, list):
+        return "\n".join(_snapshot_text(name, item) for item in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,40 @@
+"""`leaven flusher`: from write-ahead log to lake."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from leaven.app import this_process
+from leaven.cli.output import Home
+from leaven.cli.people import app_at
+from leaven.cli.running import told_to_stop
+
+app = typer.Typer()
+
+_log = logging.getLogger(__name__)
+
+
+@app.command()
+def flusher(
+    every: Annotated[
+        float | None, typer.Option("--every", help="Seconds between rounds. Default: as often as segments are sealed.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Run the flusher alone. A second one waits until the first is gone, then takes over."""
+    from leaven.storage.control.leases import Lease
+    from leaven.storage.flusher import Flusher
+
+    stop = told_to_stop()
+    installed = app_at(home)
+    settings = installed.settings
+    lease = Lease(installed.database, "flusher", this_process("flusher"))
+    flushing = Flusher(settings.wal, installed.lake, hold=lease.keep)
+    _log.info("from %s to %s", settings.wal, settings.lake)
+    flushing.run(stop, every=every if every is not None else min(0.5, settings.seal_seconds))
+    if lease.held():
+        lease.release()
+    _log.info("stopped: %s", ", ".join(f"{count} {name}" for name, count in flushing.counters().items() if count))

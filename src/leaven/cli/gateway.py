@@ -1,0 +1,75 @@
+"""`leaven gateway`: answer predictions and take feedback over HTTP."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from leaven.cli.output import AsJson, Home, emit
+from leaven.errors import LeavenError
+from leaven.gateway.handover import encode_settings
+from leaven.gateway.supervisor import Supervisor
+from leaven.settings import Settings, settings_from
+
+app = typer.Typer()
+
+
+class PortTaken(LeavenError, OSError):
+    """The gateway cannot listen where it was told to."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(host, port, why)
+        self.host, self.port, self.why = host, port, why
+
+    def __str__(self) -> str:
+        return (
+            f"cannot listen on {self.host}:{self.port}: {self.why}. Choose another with --port; 0 takes any free one."
+        )
+
+
+def supervisor_for(settings: Settings, *, host: str, port: int, workers: int, say: Callable[[str], None]) -> Supervisor:
+    """Return a supervisor of gateway workers, bound to its address and not started yet.
+
+    Raises:
+        PortTaken: the address cannot be bound.
+    """
+    command = (sys.executable, "-m", "leaven.cli.gateway_worker")
+    try:
+        return Supervisor(
+            command, encode_settings(settings), host=host, port=port, workers=workers, timer=time.monotonic, say=say
+        )
+    except OSError as error:
+        raise PortTaken(host, port, error.strerror or str(error)) from error
+
+
+@app.command()
+def gateway(
+    home: Home = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.", min=0, max=65535)] = 8080,
+    workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run the gateway alone: predict and take feedback over HTTP, until Ctrl-C."""
+    settings = settings_from(home=home)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    supervisor = supervisor_for(
+        settings, host=host, port=port, workers=workers, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    bound, number = supervisor.address
+    url = f"http://[{bound}]:{number}" if ":" in bound else f"http://{bound}:{number}"
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    emit(
+        {"url": url, "workers": workers, "home": settings.home},
+        as_json=as_json,
+        human=lambda console: console.print(f"gateway at {url} ({workers} workers), home {settings.home}"),
+    )
+    supervisor.run(stop)

@@ -1,0 +1,148 @@
+"""Which parts is one gateway process made of?
+
+Run by the supervisor as `python -m leaven.cli.gateway_worker SOCKET`, with its settings on standard input. The control
+database's library is loaded by the thread that watches for routing tables, a learner's library when a model needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast
+
+from leaven import __version__
+from leaven.clock import clock_from
+from leaven.experiments.routing import RoutingTable
+from leaven.gateway.app import Gateway
+from leaven.gateway.counters import Counters
+from leaven.gateway.handover import decode_settings
+from leaven.gateway.models import ModelHost
+from leaven.gateway.serving import Answers, Chance
+from leaven.gateway.shadow import Shadows
+from leaven.gateway.watch import TableWatch
+from leaven.gateway.worker import serve
+from leaven.registry.artifacts import ArtifactStore
+from leaven.settings import Settings
+from leaven.storage.wal import WriteAheadLog
+from leaven.training.learner import Files
+
+if TYPE_CHECKING:
+    from leaven.storage.control.database import ControlDatabase
+
+logger = logging.getLogger(__name__)
+
+_FIRST_LOOK_SECONDS = 60.0  # after which a worker answers even so, to say that it is not ready
+
+
+class RegistryTables:
+    """The registry as a source of tables; loads the database's library when it is first asked."""
+
+    def __init__(self, url: str, gateway: str, *, started_at: int) -> None:
+        self._url, self._gateway, self._started_at = url, gateway, started_at
+
+    @cached_property
+    def _database(self) -> ControlDatabase:
+        from leaven.storage.control.database import ControlDatabase
+
+        return ControlDatabase(self._url)
+
+    def newer(self, known: Mapping[str, int]) -> list[RoutingTable]:
+        """Return the newest table of every loop whose revision is above the known one."""
+        from leaven.registry.routing import newer_tables
+
+        return newer_tables(self._database, known)
+
+    def report(self, revisions: Mapping[str, int]) -> None:
+        """Say that this gateway is alive and runs tables of these revisions."""
+        from leaven.registry.routing import report
+
+        now, host, pid = _wall_micros(), socket.gethostname(), os.getpid()
+        report(self._database, self._gateway, revisions, host=host, pid=pid, started_at=self._started_at, seen_at=now)
+
+    def leave(self) -> None:
+        """Take the report back."""
+        from leaven.registry.routing import leave
+
+        leave(self._database, self._gateway)
+        self._database.dispose()
+
+
+def run_worker(settings: Settings, listening: socket.socket, *, parent: int | None = None) -> None:
+    """Serve on a socket that listens already, until told to stop; then close the event log.
+
+    Args:
+        settings: Where things are kept.
+        listening: A bound socket, shared with other workers.
+        parent: Descriptor of a pipe whose end means that the supervisor is gone.
+    """
+    durability = cast(Literal["fsync", "os"], settings.durability)
+    clock = clock_from(settings.clock)
+    log = WriteAheadLog(settings.wal, clock=clock, durability=durability, seal_seconds=settings.seal_seconds)
+    host = ModelHost(fetch=ArtifactStore(settings.artifacts).get, load=_load)
+    shadows = Shadows(log, timer=time.perf_counter)
+    gateway = Gateway(
+        host,
+        log,
+        shadows,
+        clock=clock,
+        chance=Chance(new_id=lambda: os.urandom(16).hex(), timer=time.perf_counter),
+        counters=Counters(worker=log.writer, log=log.counters),
+        version=__version__,
+    )
+    source = RegistryTables(settings.database, log.writer, started_at=_wall_micros())
+    watch = TableWatch(host, source, cache=settings.run / "tables", timer=time.monotonic)
+    stop, looked = threading.Event(), threading.Event()
+    watching = threading.Thread(
+        target=watch.run, args=(stop,), kwargs={"looked": looked.set, "ready": gateway.begin}, name="tables"
+    )
+    shadows.start()
+    watching.start()
+    try:
+        # The socket is shared: a worker that took connections before it has its models would refuse what others serve.
+        looked.wait(_FIRST_LOOK_SECONDS)
+        serve(gateway, listening, parent=parent)
+    finally:
+        stop.set()
+        shadows.stop()
+        watching.join(5.0)
+        log.close()
+        logger.info("stopped; %s", log.counters())
+
+
+def _load(files: Files) -> Answers:
+    from leaven.learners.artifact import load_artifact
+
+    return load_artifact(files)
+
+
+def _wall_micros() -> int:
+    return time.time_ns() // 1000
+
+
+def _read_line(descriptor: int) -> bytes:
+    """One line, byte by byte: nothing behind it must be lost in a buffer, for its end is waited for later."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
+        line += byte
+    return line
+
+
+def main() -> None:
+    """Serve on the socket whose descriptor is the first argument."""
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s gateway {os.getpid()} %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    pipe = sys.stdin.fileno()
+    run_worker(decode_settings(_read_line(pipe)), listening, parent=pipe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""`leaven replay`: judge a loop on its history, under a virtual clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import numpy as np
+import typer
+
+from leaven.cli.output import AsJson, emit, messages, progress
+from leaven.duration import duration, instant
+from leaven.errors import BadDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from leaven.controller.replay import PlanName, ReplayRun
+    from leaven.storage.history_file import History
+
+app = typer.Typer()
+
+
+@app.command()
+def replay(
+    loop_file: Annotated[Path, typer.Argument(help="The loop file.")],
+    data: Annotated[Path, typer.Option("--data", help="Parquet or CSV file of past requests with their outcomes.")],
+    time: Annotated[str, typer.Option("--time", help="Column: when each prediction was needed.")],
+    label_time: Annotated[
+        str | None, typer.Option("--label-time", help="Column: when each outcome became known. Default: at once.")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", help="Plans to run, by commas: frozen, stateless, stateful.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option("--plan", help="One plan to run in place of the loop's own.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", help="Date of the first version. Default: after a sixth of the time.")
+    ] = None,
+    window: Annotated[str, typer.Option("--window", help="Length of the windows of the report.")] = "7d",
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the windows into this .svg or .png.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the loop over its past: same triggers, gates, trials and decisions as live, in seconds."""
+    from leaven.controller import replay as replaying
+    from leaven.loopfile import load_loop
+    from leaven.storage.history_file import read_history
+
+    loop = load_loop(loop_file)
+    plans = _plans(compare, plan, default=replaying.own_plan(loop))
+    history = read_history(data, loop, time=time, label_time=label_time)
+    begin = _start(start, history)
+    runs: list[ReplayRun] = []
+    with progress() as bar:
+        for name in plans:
+            task = bar.add_task(f"replaying {name}", total=1.0)
+            told = _teller(bar, task, name)
+            chosen = replaying.variant(loop, name)
+            runs.append(
+                replaying.replay(chosen, history, name=name, start=begin, window=duration(window), progress=told)
+            )
+    if plot is not None:
+        from leaven.cli.plotting import plot_runs
+
+        plot_runs(runs, metric=loop_metric(runs), path=plot, title=loop.name)
+        messages().print(f"drew {plot}")
+    emit({"runs": [_record(run) for run in runs]}, as_json=as_json, human=lambda out: show_runs(runs, out))
+
+
+def _teller(bar: Progress, task: TaskID, name: str) -> Callable[[float, datetime], None]:
+    return lambda share, now: bar.update(task, completed=share, description=f"replaying {name} {now:%Y-%m-%d}")
+
+
+def _plans(compare: str | None, plan: str | None, *, default: PlanName) -> list[PlanName]:
+    from leaven.controller.replay import PLANS
+
+    asked = [name.strip() for name in (compare or plan or default).split(",")]
+    for name in asked:
+        if name not in PLANS:
+            raise BadDefinition("--compare", f"there is no plan {name!r}", f"Use {', '.join(PLANS)}.")
+    return asked  # type: ignore[return-value]
+
+
+def _start(start: str | None, history: History) -> datetime:
+    first, last = (instant(int(history.at[i].astype(np.int64))) for i in (0, -1))
+    if start is None:
+        return first + (last - first) / 6
+    try:
+        given = datetime.fromisoformat(start)
+    except ValueError as error:
+        raise BadDefinition("--start", f"{start!r} is no date", "Write it as 2013-03-01.") from error
+    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+
+
+def _record(run: ReplayRun) -> dict[str, object]:
+    return {name: kept for name, kept in msgspec.to_builtins(run).items() if name != "decisions"}
+
+
+def loop_metric(runs: list[ReplayRun]) -> str:
+    """Return the metric that people look at first."""
+    return "roc_auc" if "roc_auc" in runs[0].metrics else next(iter(runs[0].metrics))
+
+
+def show_runs(runs: list[ReplayRun], out: Console) -> None:
+    """Print one line per run, and the windows by month side by side."""
+    from rich.table import Table
+
+    metric = loop_metric(runs)
+    table = Table(title=f"{metric}, mean over windows of the answers that were served")
+    for heading in ("plan", metric, "refreshes", "promoted", "rejected", "rolled back", "train CPU s", "rows/s"):
+        table.add_column(heading, justify="left" if heading == "plan" else "right")
+    for run in runs:
+        table.add_row(
+            run.plan, _shown(run.mean_window_metrics[metric]), str(run.refreshes), str(run.promoted),
+            str(run.rejected), str(run.rolled_back), f"{run.train_cpu_s:.1f}", f"{run.rows / run.seconds:,.0f}",
+        )  # fmt: skip
+    out.print(table)
+    out.print(by_month(runs, metric))
+
+
+def by_month(runs: list[ReplayRun], metric: str) -> object:
+    """Return a table of the metric by the month in which the windows began."""
+    from rich.table import Table
+
+    table = Table(title=f"{metric} by month")
+    table.add_column("month")
+    for run in runs:
+        table.add_column(run.plan, justify="right")
+    for month in Months.of(runs, metric):
+        best = max((value for value in month.values if value is not None), default=None)
+        table.add_row(month.name, *(_bold(value, value == best and len(runs) > 1) for value in month.values))
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Months:
+    """One month's mean of the windows that began in it, per run."""
+
+    name: str
+    values: tuple[float | None, ...]
+
+    @staticmethod
+    def of(runs: list[ReplayRun], metric: str) -> list[Months]:
+        """Return the months that the runs cover, in order."""
+        names = sorted({window.start[:7] for run in runs for window in run.windows})
+        return [Months(name, tuple(_month_mean(run, name, metric) for run in runs)) for name in names]
+
+
+def _month_mean(run: ReplayRun, month: str, metric: str) -> float | None:
+    known = [w.metrics[metric] for w in run.windows if w.start.startswith(month) and w.metrics[metric] is not None]
+    return float(np.mean(np.array(known, dtype=float))) if known else None
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _bold(value: float | None, bold: bool) -> str:
+    return f"[bold]{_shown(value)}[/bold]" if bold else _shown(value)

@@ -1,0 +1,121 @@
+"""`leaven show`: where does a version come from, what was decided about it, and when did it serve?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import Connection
+
+from leaven.cli.control import cause_of, measured, metrics_of, moment, reading
+from leaven.cli.output import AsJson, Home, emit
+from leaven.registry import aliases, decisions, loops, snapshots, versions
+from leaven.registry.aliases import AliasSpan
+from leaven.registry.decisions import Decision
+from leaven.registry.snapshots import SnapshotRecord
+from leaven.registry.versions import VersionRecord
+
+app = typer.Typer()
+
+
+class Story(msgspec.Struct, frozen=True):
+    """All that is known of one version."""
+
+    version: VersionRecord
+    aliases: list[str]
+    ancestors: list[int]  # nearest first
+    snapshot: SnapshotRecord | None
+    definition: str | None  # of the loop that it was trained for
+    metrics: dict[str, dict[str, Any]]  # on fresh rows, at the gates
+    decisions: list[Decision]
+    served: list[AliasSpan]
+
+
+@app.command()
+def show_version(
+    loop: Annotated[str, typer.Argument(help="The loop.")],
+    version: Annotated[str, typer.Argument(help="A number, or an alias such as champion.")] = "champion",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one version: its lineage, its gates, what was decided about it, and when it served."""
+    with reading(home) as connection:
+        loops.loop(connection, loop)
+        story = story_of(connection, loop, aliases.resolve(connection, loop, version))
+    emit(story, as_json=as_json, human=lambda console: _show(console, story))
+
+
+def story_of(connection: Connection, loop: str, number: int) -> Story:
+    """Return all that is known of a version."""
+    version = versions.version(connection, loop, number)
+    about = decisions.decisions(connection, loop, version=number)
+    if version.refresh is not None:
+        seen = {decision.id for decision in about}
+        about = [d for d in decisions.decisions(connection, refresh=version.refresh) if d.id not in seen] + about
+    return Story(
+        version=version,
+        aliases=[name for name, named in aliases.aliases(connection, loop).items() if named == number],
+        ancestors=_ancestors(connection, version),
+        snapshot=None if version.snapshot is None else snapshots.snapshot(connection, version.snapshot),
+        definition=loops.definition(connection, loop, version.definition_digest),
+        metrics=metrics_of(about),
+        decisions=sorted(about, key=lambda decision: decision.at),
+        served=[span for span in aliases.history(connection, loop) if span.version == number],
+    )
+
+
+def _ancestors(connection: Connection, version: VersionRecord) -> list[int]:
+    parents = {each.number: each.parent for each in versions.versions(connection, version.loop)}
+    found, parent = [], version.parent
+    while parent is not None:
+        found.append(parent)
+        parent = parents[parent]
+    return found
+
+
+def _show(console: Console, story: Story) -> None:
+    version = story.version
+    known_as = f" ({', '.join(story.aliases)})" if story.aliases else ""
+    console.print(f"[bold]{version.loop} version {version.number}[/bold]{known_as}")
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, text in _facts(story):
+        facts.add_row(f"[dim]{name}[/dim]", escape(text))
+    console.print(facts)
+    if story.decisions:
+        table = Table("at", "decision", "outcome", "by", "why", title="What was decided", title_justify="left")
+        for each in story.decisions:
+            table.add_row(moment(each.at), each.kind, each.outcome, escape(each.by), escape(each.why))
+        console.print(table)
+    if story.served:
+        table = Table(
+            "as", "since", "until", "begun by", "ended by", title="What it was, and when", title_justify="left"
+        )
+        for span in story.served:
+            until = moment(span.until, none="now")
+            table.add_row(span.alias, moment(span.since), until, span.decision, span.ended_by or "")
+        console.print(table)
+
+
+def _facts(story: Story) -> list[tuple[str, str]]:
+    version, snapshot = story.version, story.snapshot
+    how = "fitted from scratch" if version.mode == "fit" else f"continued from version {version.parent}"
+    facts = [("made", f"{moment(version.created_at)}, {how}"), ("because", cause_of(version))]
+    if story.ancestors:
+        facts.append(("ancestors", ", ".join(str(number) for number in story.ancestors)))
+    if snapshot is not None:
+        facts.append(("snapshot", f"{snapshot.id}: {snapshot.rows:,} rows, digest {snapshot.digest}"))
+    training = version.lineage.get("training")
+    if isinstance(training, dict):
+        facts.append(("training", ", ".join(f"{name} {_short(value)}" for name, value in training.items())))
+    facts += [(name, measured(interval)) for name, interval in story.metrics.items()]
+    facts += [("artifact", f"{version.artifact} ({version.format})"), ("refresh", version.refresh or "")]
+    facts.append(("loop", story.definition or f"definition {version.definition_digest}"))
+    return [(name, text) for name, text in facts if text]
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

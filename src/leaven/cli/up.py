@@ -1,0 +1,45 @@
+"""`leaven up`: gateway, flusher and controller in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leaven.cli.output import Home, messages
+from leaven.cli.people import app_at
+from leaven.cli.running import told_to_stop
+from leaven.system import System
+
+app = typer.Typer()
+
+
+@app.command()
+def up(
+    loop_files: Annotated[list[Path], typer.Argument(help="Loop files, one or more.")],
+    host: Annotated[str, typer.Option("--host", help="Where the gateway listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="The gateway's port; 0 takes a free one.")] = 8080,
+    workers: Annotated[int, typer.Option("--workers", help="Gateway processes that share the port.")] = 1,
+    home: Home = None,
+) -> None:
+    """Run everything: register the loops, start gateway, flusher and controller, keep them running. Ctrl-C stops."""
+    installed = app_at(home)
+    loops = [installed.enter(path) for path in loop_files]
+    out = messages()
+    stop = told_to_stop()
+    system = System(installed.settings, host=host, port=port, workers=workers, say=lambda text: out.print(f"! {text}"))
+    system.start()
+    out.print(f"gateway     {system.url}  (pid {system.pid('gateway')}, {workers} worker{'s' * (workers > 1)})")
+    out.print(f"flusher     {installed.settings.lake}  (pid {system.pid('flusher')})")
+    out.print(f"controller  {installed.database.url}  (pid {system.pid('controller')})")
+    for loop in loops:
+        out.print(f"loop        {loop.name}: POST {system.url}/v2/models/{loop.name}/infer")
+        if installed.source(loop.name).first() is None:
+            out.print(
+                f"            no events yet; bring history in: leaven events import {loop.name} FILE --time COL, "
+                f"then: leaven retrain {loop.name}"
+            )
+    out.print(f"feedback    POST {system.url}/v1/feedback\nCtrl-C stops.")
+    system.run(stop)
+    out.print("stopped; every acknowledged event is kept")

@@ -1,0 +1,164 @@
+"""What may a person decide, and what follows from it at once?
+
+Each of these is one transaction on the control database: it needs no controller, and the gateways act on it within a
+fraction of a second.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection
+
+from leaven.controller import state
+from leaven.controller.parts import Parts
+from leaven.controller.promotion import earlier_champion, promote, publish_routes
+from leaven.controller.trials import begin_trial, end_trial
+from leaven.duration import micros
+from leaven.errors import BadDefinition, LeavenError
+from leaven.experiments.trial import Trial, TrialState, steps_of
+from leaven.loop import Loop
+from leaven.registry import aliases, versions
+from leaven.registry.decisions import Decision, record
+from leaven.storage.control.database import ControlDatabase
+from leaven.triggers import Cause
+
+
+class NothingToCancel(LeavenError, RuntimeError):
+    """A loop has neither a refresh nor a trial under way."""
+
+    def __init__(self, loop: str) -> None:
+        super().__init__(loop)
+        self.loop = loop
+
+    def __str__(self) -> str:
+        return f"loop {self.loop!r} has no refresh and no trial under way; there is nothing to cancel."
+
+
+def request_refresh(database: ControlDatabase, loop: str, *, by: str, now: datetime) -> state.Refresh:
+    """Ask for a refresh; the controller starts it at its next look.
+
+    Raises:
+        RefreshUnderWay: a refresh or a trial of the loop has not ended.
+    """
+    at = micros(now)
+    with database.write() as connection:
+        trial = state.active_trial(connection, loop)
+        if trial is not None:
+            raise state.RefreshUnderWay(loop, trial.id, trial.state)
+        asked = state.open_refresh(
+            connection, loop, Cause("manual", f"asked for by {by}"), as_of=at, now=at, state="requested"
+        )
+        record(connection, _decision(f"{asked.id}-trigger", loop, at, "trigger", "refresh", by, refresh=asked.id))
+    return asked
+
+
+def request_cancel(database: ControlDatabase, loop: str, *, by: str, now: datetime) -> str:
+    """Call off the loop's refresh or trial; return the id of what is called off.
+
+    Raises:
+        NothingToCancel: there is none.
+    """
+    at = micros(now)
+    with database.write() as connection:
+        active = state.active_refresh(connection, loop)
+        trial = state.active_trial(connection, loop)
+        if trial is not None:
+            decided = _decision(f"{trial.id}-cancel", loop, at, "trial", "stop", by, trial=trial, why="cancelled")
+            if active is not None:
+                state.save_refresh(connection, msgspec.structs.replace(active, state="cancelling"), now=at)
+            record(connection, decided)
+            end_trial(connection, trial, "stopped", decided, now=at)
+            return trial.id
+        if active is None:
+            raise NothingToCancel(loop)
+        # A refresh that runs is ended by the controller that runs it; one that nobody has begun ends here.
+        stands: state.RefreshState = "cancelled" if active.state == "requested" else "cancelling"
+        state.save_refresh(connection, msgspec.structs.replace(active, state=stands), now=at)
+        return active.id
+
+
+def promote_by_hand(
+    database: ControlDatabase, loop: str, version: int, *, by: str, why: str, now: datetime
+) -> Decision:
+    """Make `version` the champion on a person's word; an open trial ends, won if it was this version's."""
+    at = micros(now)
+    with database.write() as connection:
+        versions.version(connection, loop, version)
+        decided = _decision(f"{loop}-promote-{version}-{at}", loop, at, "promote", "promote", by, version, why=why)
+        trial = state.active_trial(connection, loop)
+        promote(connection, loop, version, decided, now=at)
+        _end(connection, trial, "promoted" if trial and int(trial.challenger) == version else "stopped", decided, at)
+        publish_routes(connection, loop, trial=None, now=at)
+    return decided
+
+
+def roll_back(database: ControlDatabase, loop: str, *, by: str, why: str, now: datetime) -> Decision:
+    """End an open trial, or, where there is none, give all traffic back to the champion before this one.
+
+    Raises:
+        NothingToRollBack: there is neither.
+    """
+    at = micros(now)
+    with database.write() as connection:
+        trial = state.active_trial(connection, loop)
+        if trial is not None:
+            decided = _decision(f"{trial.id}-rollback", loop, at, "rollback", "roll_back", by, trial=trial, why=why)
+            record(connection, decided)
+            _end(connection, trial, "rolled_back", decided, at)
+            return decided
+        earlier = earlier_champion(connection, loop)
+        decided = _decision(f"{loop}-rollback-{at}", loop, at, "rollback", "roll_back", by, earlier, why=why)
+        promote(connection, loop, earlier, decided, now=at)
+        publish_routes(connection, loop, trial=None, now=at)
+    return decided
+
+
+def prove(parts: Parts, loop: Loop, version: int, *, start_with: str | None, by: str, now: datetime) -> Trial:
+    """Put a version into a trial against the champion, from the first stage or from the first of a kind on.
+
+    Args:
+        parts: What to work with.
+        loop: Its rollout is gone through.
+        version: The challenger.
+        start_with: "shadow" or "canary"; None begins at the beginning.
+        by: Who asks.
+        now: When.
+
+    Raises:
+        BadDefinition: the loop has no such stage, or no champion, or the version is the champion.
+        RefreshUnderWay: a refresh or another trial has not ended.
+    """
+    kinds = [step.kind for _, step in steps_of(loop.rollout)]
+    where = f"prove {loop.name} {version}"
+    if not kinds or (start_with is not None and start_with not in kinds):
+        raise BadDefinition(where, f"the loop's rollout is {list(loop.rollout)!r}", "Add the stage to rollout=[…].")
+    with parts.database.read() as connection:
+        versions.version(connection, loop.name, version)
+        champion = aliases.alias(connection, loop.name, "champion")
+        busy = state.active_refresh(connection, loop.name)
+    if champion is None or champion == version:
+        why = "the loop has no champion yet" if champion is None else f"version {version} is the champion"
+        raise BadDefinition(where, why, "Name another version; `leaven versions` lists them.")
+    if busy is not None:
+        raise state.RefreshUnderWay(loop.name, busy.id, busy.state)
+    step = 0 if start_with is None else kinds.index(start_with)
+    return begin_trial(parts, loop, version, refresh=None, now=now, step=step, by=by)
+
+
+def _end(connection: Connection, trial: Trial | None, outcome: TrialState, decided: Decision, at: int) -> None:
+    if trial is not None:
+        end_trial(connection, trial, outcome, decided, now=at)
+
+
+def _decision(
+    id: str, loop: str, at: int, kind: str, outcome: str, by: str, version: int | None = None, *,
+    why: str = "", refresh: str | None = None, trial: Trial | None = None,
+) -> Decision:  # fmt: skip
+    if trial is not None:
+        version, refresh = int(trial.challenger), trial.refresh
+    return Decision(
+        id=id, loop=loop, at=at, kind=kind, outcome=outcome, version=version, why=why or f"decided by {by}", by=by,
+        refresh=refresh, trial=None if trial is None else trial.id,
+    )  # fmt: skip

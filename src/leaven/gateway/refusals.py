@@ -1,0 +1,140 @@
+"""What does the gateway refuse, and with which HTTP status?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from leaven.errors import LeavenError
+from leaven.events.log import LogUnavailable
+from leaven.training.encoding import BadFeature
+
+
+class BadRequest(LeavenError, ValueError):
+    """A request cannot be read as what it claims to be."""
+
+    def __init__(self, where: str, what: str, mend: str) -> None:
+        super().__init__(where, what, mend)
+        self.where, self.what, self.mend = where, what, mend
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.mend}"
+
+
+class UnknownModel(LeavenError, LookupError):
+    """A request names a model that this gateway does not serve."""
+
+    def __init__(self, model: str, served: Collection[str]) -> None:
+        super().__init__(model, served)
+        self.model, self.served = model, served
+
+    def __str__(self) -> str:
+        return f"no model {shown(self.model)} is served here. There is {', '.join(sorted(self.served)) or 'none yet'}."
+
+
+class UnknownVersion(LeavenError, LookupError):
+    """A request names a version that is not loaded."""
+
+    def __init__(self, model: str, version: str, loaded: Collection[str]) -> None:
+        super().__init__(model, version, loaded)
+        self.model, self.version, self.loaded = model, version, loaded
+
+    def __str__(self) -> str:
+        return (
+            f"version {shown(self.version)} of model {self.model!r} is not loaded. "
+            f"Loaded: {', '.join(sorted(self.loaded))}; leave the version out to get the one assigned."
+        )
+
+
+class UnknownPath(LeavenError, LookupError):
+    """A request goes to a path at which there is nothing."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"there is nothing at {shown(self.path)}. Predict at /v2/models/MODEL/infer, report at /v1/feedback."
+
+
+class WrongMethod(LeavenError, ValueError):
+    """A path was asked with a method it does not take."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(method, allowed)
+        self.method, self.allowed = method, allowed
+
+    def __str__(self) -> str:
+        return f"this path does not take {shown(self.method)}. Use {self.allowed}."
+
+
+class TooLarge(LeavenError, ValueError):
+    """A request is longer than the gateway reads."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(what, limit)
+        self.what, self.limit = what, limit
+
+    def __str__(self) -> str:
+        return f"{self.what} is larger than {self.limit} bytes. Send it in parts."
+
+
+class Overloaded(LeavenError, RuntimeError):
+    """More requests are under way than the gateway takes at once."""
+
+    def __init__(self, under_way: int) -> None:
+        super().__init__(under_way)
+        self.under_way = under_way
+
+    def __str__(self) -> str:
+        return f"{self.under_way} requests are under way already. Send this one again in a second."
+
+
+class NotReady(LeavenError, RuntimeError):
+    """The gateway does not know yet what it is to serve."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what}: this gateway is starting and has read no routing table yet. Try again in a second."
+
+
+class ModelFailed(LeavenError, RuntimeError):
+    """The model that had to answer could not."""
+
+    def __init__(self, model: str, version: str, why: str) -> None:
+        super().__init__(model, version, why)
+        self.model, self.version, self.why = model, version, why
+
+    def __str__(self) -> str:
+        return (
+            f"version {self.version} of model {self.model!r} could not answer: {self.why}. Roll it back, or try again."
+        )
+
+
+# The one table from what was wrong to what HTTP calls it; the first class that fits counts.
+STATUS: tuple[tuple[type[LeavenError], int], ...] = (
+    (BadRequest, 400),
+    (BadFeature, 400),
+    (UnknownModel, 404),
+    (UnknownVersion, 404),
+    (UnknownPath, 404),
+    (WrongMethod, 405),
+    (TooLarge, 413),
+    (Overloaded, 503),
+    (NotReady, 503),
+    (ModelFailed, 503),
+    (LogUnavailable, 503),
+)
+
+
+def status_of(error: LeavenError) -> int:
+    """Return the HTTP status of `error`: 503 for one that the table does not know, since the fault is ours."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 503)
+
+
+def shown(text: object, *, limit: int = 60) -> str:
+    """Return what a caller sent, quoted and cut, as error texts show it."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= limit else f"{quoted[: limit - 3]}..."

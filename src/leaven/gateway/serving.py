@@ -1,0 +1,200 @@
+"""Who answers a row, and what is written down about it?
+
+A loop is served by one immutable value, `Serving`: a routing table and the models it names. A request takes it once and
+keeps it, so a change of the table in the middle of a request changes nothing for that request; models that no table
+names any more go when the last request that holds them has been answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.events.records import PredictionServed
+from leaven.experiments.assignment import POSITIONS, holder, position
+from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
+from leaven.gateway.refusals import ModelFailed, UnknownVersion
+from leaven.gateway.rows import Columns, Rows
+
+PINNED = "pinned"  # the arm of requests that name their version themselves; no evidence comes from it
+
+
+class Answers(Protocol):
+    """A loaded model, as the gateway needs it."""
+
+    def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Return one answer per row of `columns`, shape (rows,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One loop as it is served: its routing table, and a loaded model for every version that the table names."""
+
+    table: RoutingTable
+    models: Mapping[str, Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Where fresh names and elapsed seconds come from."""
+
+    new_id: Callable[[], str]
+    timer: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One request, answered. Sequences hold one item per row."""
+
+    answers: NDArray[np.float64]
+    ids: Sequence[str]
+    versions: Sequence[str]  # that gave the answers
+    arms: Sequence[str]
+    propensities: Sequence[float]
+    records: Sequence[PredictionServed]
+    places: Sequence[int]  # of the units; empty where nothing depends on them
+    columns: Columns
+    failure: ModelFailed | None  # set where there is no answer to give; the records say so too
+
+
+def predict(
+    serving: Serving, rows: Rows, *, pinned: str | None, request_id: str | None, at: int, chance: Chance
+) -> Prediction:
+    """Return the answers to `rows` and the records of them.
+
+    Each row goes to the arm of its own unit, or to the version `pinned`. Where an arm fails, the champion answers.
+
+    Args:
+        serving: What the loop is served with.
+        rows: What is asked.
+        pinned: Version that the request names, or None.
+        request_id: The request's own id, which becomes the prediction's; for several rows `<id>-<row>`.
+        at: Now, in microseconds since the Unix epoch.
+        chance: Source of ids and of elapsed time.
+    Raises:
+        UnknownVersion: `pinned` is not loaded.
+    """
+    table = serving.table
+    units = [unit if unit is not None else chance.new_id() for unit in rows.units]
+    places = _places(table, units) if pinned is None else []
+    routes = _routes(table, places, rows.count) if pinned is None else [_pin(serving, pinned)] * rows.count
+    ids = _ids(request_id or chance.new_id(), rows.count)
+    answers, errors, seconds = _ask_arms(serving, rows, routes, chance.timer)
+    records = [
+        PredictionServed(
+            table.loop, ids[row], at, units[row], "live", route.arm, route.version, route.propensity,
+            None if errors[row] is not None else float(answers[row]),
+            seconds[row], table.revision, errors[row], rows.features(row),
+        )
+        for row, route in enumerate(routes)
+    ]  # fmt: skip
+    versions = [route.version for route in routes]
+    failure = _stand_in(serving, rows, routes, answers, errors, versions) if any(errors) else None
+    return Prediction(
+        answers, ids, versions, [route.arm for route in routes], [route.propensity for route in routes],
+        records, places, rows.columns, failure,
+    )  # fmt: skip
+
+
+def shadowed(prediction: Prediction, shadow: ShadowRoute) -> list[int]:
+    """Return the rows that `shadow` is to answer too."""
+    return [row for row, place in enumerate(prediction.places) if place < shadow.high]
+
+
+def take(columns: Columns, members: Sequence[int]) -> Columns:
+    """Return some rows of `columns`."""
+    index = np.asarray(members, dtype=np.intp)
+    return {name: column[index] for name, column in columns.items()}
+
+
+def _places(table: RoutingTable, units: Sequence[str]) -> list[int]:
+    if len(table.arms) == 1 and not table.shadows:
+        return []
+    return [position(unit, salt=table.salt) for unit in units]
+
+
+def _routes(table: RoutingTable, places: Sequence[int], count: int) -> list[ArmRoute]:
+    arms = table.arms
+    return [arms[0]] * count if len(arms) == 1 else [arms[holder(place, arms)] for place in places]
+
+
+def _pin(serving: Serving, version: str) -> ArmRoute:
+    if version not in serving.models:
+        raise UnknownVersion(serving.table.loop, version, list(serving.models))
+    return ArmRoute(PINNED, version, serving.table.artifacts()[version], 0, POSITIONS)
+
+
+def _ids(base: str, count: int) -> list[str]:
+    return [base] if count == 1 else [f"{base}-{row}" for row in range(count)]
+
+
+def _ask_arms(
+    serving: Serving, rows: Rows, routes: Sequence[ArmRoute], timer: Callable[[], float]
+) -> tuple[NDArray[np.float64], list[str | None], list[float]]:
+    """Each arm's answers to its own rows; where it failed, the error; and the seconds each row took."""
+    if len(set(map(id, routes))) == 1:  # every row has one arm: nothing to take apart
+        return ask(serving.models[routes[0].version], rows.columns, rows.count, timer)
+    answers = np.full(rows.count, np.nan)
+    errors: list[str | None] = [None] * rows.count
+    seconds = [0.0] * rows.count
+    for route in serving.table.arms:
+        members = [row for row, taken in enumerate(routes) if taken is route]
+        if not members:
+            continue
+        found, failed, spent = ask(serving.models[route.version], take(rows.columns, members), len(members), timer)
+        answers[members] = found
+        for place, row in enumerate(members):
+            errors[row], seconds[row] = failed[place], spent[place]
+    return answers, errors, seconds
+
+
+def ask(
+    model: Answers, columns: Columns, count: int, timer: Callable[[], float]
+) -> tuple[NDArray[np.float64], list[str | None], list[float]]:
+    """Return a model's answers, what went wrong per row (or None), and the seconds per row.
+
+    Whatever a model raises becomes the rows' error: it is the arm's failure, to be counted against it, not ours.
+    """
+    began = timer()
+    errors: list[str | None] = [None] * count
+    try:
+        answers = np.asarray(model.answer(columns), dtype=np.float64)
+    except Exception as error:
+        answers, errors = np.full(count, np.nan), [f"{type(error).__name__}: {error}"[:500]] * count
+    else:
+        if answers.shape != (count,):
+            errors = [f"answered with shape {list(answers.shape)} for {count} rows"] * count
+            answers = np.full(count, np.nan)
+        else:
+            for row, answer in enumerate(answers.tolist()):
+                if not isfinite(answer):
+                    errors[row] = f"answered {answer}"
+    return answers, errors, [(timer() - began) / count] * count
+
+
+def _stand_in(
+    serving: Serving,
+    rows: Rows,
+    routes: Sequence[ArmRoute],
+    answers: NDArray[np.float64],
+    errors: Sequence[str | None],
+    versions: list[str],
+) -> ModelFailed | None:
+    """Fill in the champion's answers where another arm failed; return why there is none, where there is none."""
+    table, champion = serving.table, serving.table.champion
+    failed = [row for row, error in enumerate(errors) if error is not None]
+    for row in failed:
+        if routes[row].arm in (PINNED, champion.arm):
+            return ModelFailed(table.loop, routes[row].version, str(errors[row]))
+    found, again, _ = ask(serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0)
+    for place, row in enumerate(failed):
+        if again[place] is not None:
+            return ModelFailed(table.loop, champion.version, str(again[place]))
+        answers[row], versions[row] = found[place], champion.version
+    return None

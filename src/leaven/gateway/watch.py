@@ -1,0 +1,162 @@
+"""How does a gateway learn of a new routing table, and what does it do when nobody can tell it?
+
+A thread asks for newer tables a few times a second, far from any request. Each table that serves is also kept as a
+file, so that a gateway that starts while the control database is away still knows what it served last.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from leaven.experiments.routing import RoutingTable
+from leaven.gateway.models import ModelHost, TableRefused
+
+logger = logging.getLogger(__name__)
+
+
+class TableSource(Protocol):
+    """Where tables are published, and where a gateway says which it runs."""
+
+    def newer(self, known: Mapping[str, int]) -> list[RoutingTable]:
+        """Return the newest table of every loop whose revision is above the known one."""
+        ...
+
+    def report(self, revisions: Mapping[str, int]) -> None:
+        """Say that this gateway is alive and runs tables of these revisions."""
+        ...
+
+    def leave(self) -> None:
+        """Say that this gateway stops."""
+        ...
+
+
+class TableWatch:
+    """Brings published tables to a host; `run` is a thread's work, `step` one look."""
+
+    def __init__(
+        self,
+        host: ModelHost,
+        source: TableSource,
+        *,
+        cache: Path,
+        timer: Callable[[], float],
+        every: float = 0.2,
+        beat: float = 2.0,
+        retry: float = 5.0,
+    ) -> None:
+        """Make a watch; all lengths in seconds.
+
+        Args:
+            host: What the tables are installed in.
+            source: Where they come from.
+            cache: Folder for the last table of each loop.
+            timer: Seconds that pass, from any start.
+            every: Between two looks.
+            beat: Between two reports of the same revisions.
+            retry: Between two attempts to install a table that was refused.
+        """
+        self._host, self._source, self._cache, self._timer = host, source, cache, timer
+        self._every, self._beat, self._retry = every, beat, retry
+        self._reported: tuple[float, dict[str, int]] | None = None
+        self._refused: dict[str, tuple[int, float]] = {}  # loop -> revision, time of the next attempt
+        self._trouble: str | None = None
+
+    def run(self, stop: threading.Event, *, looked: Callable[[], None], ready: Callable[[], None]) -> None:
+        """Look until `stop` is set.
+
+        Args:
+            stop: Set by whoever wants this to end.
+            looked: Called once, after the first look, whatever it brought.
+            ready: Called once, when it is known what to serve.
+        """
+        first, known = True, False
+        while not stop.is_set():
+            read = self.step()
+            self.restore()
+            if not known and (read or self._host.serving):
+                ready()
+                known = True
+            if first:
+                looked()
+                first = False
+            stop.wait(self._every)
+        self._attempt(self._source.leave)
+
+    def step(self) -> bool:
+        """Install what is newer, and report; return whether the source could be read."""
+        read = self._attempt(self._look)
+        now, revisions = self._timer(), self._host.revisions()
+        due = self._reported is None or self._reported[1] != revisions or now - self._reported[0] >= self._beat
+        if read and due and self._attempt(lambda: self._source.report(revisions)):
+            self._reported = (now, revisions)
+        return read
+
+    def restore(self) -> None:
+        """Install the kept tables of loops that are not served yet."""
+        if not self._cache.is_dir():
+            return
+        for path in sorted(self._cache.glob("*.json")):
+            if path.stem in self._host.serving:
+                continue
+            try:
+                table = msgspec.json.decode(path.read_bytes(), type=RoutingTable)
+            except (OSError, msgspec.DecodeError) as error:
+                self._say_once(f"the kept routing table {path} is of no use: {error}")
+                continue
+            if self._install(table):
+                logger.warning("%s: serving the kept routing table %d", table.loop, table.revision)
+
+    def _look(self) -> None:
+        for table in self._source.newer(self._host.revisions()):
+            if self._install(table):
+                logger.info("%s: serving routing table %d", table.loop, table.revision)
+                self._keep(table)
+
+    def _install(self, table: RoutingTable) -> bool:
+        revision, again_at = self._refused.get(table.loop, (table.revision, 0.0))
+        if revision == table.revision and self._timer() < again_at:
+            return False
+        try:
+            self._host.install(table)
+        except TableRefused as refused:
+            if revision != table.revision or again_at == 0.0:
+                logger.error("%s", refused)
+            self._refused[table.loop] = (table.revision, self._timer() + self._retry)
+            return False
+        self._refused.pop(table.loop, None)
+        return True
+
+    def _keep(self, table: RoutingTable) -> None:
+        """Write the table beside the log; a table that cannot be kept still serves."""
+        path = self._cache / f"{table.loop}.json"
+        temporary = path.with_suffix(f".{os.getpid()}")  # another worker may be writing the same table
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(msgspec.json.encode(table))
+            temporary.replace(path)
+        except OSError as error:
+            logger.warning("the routing table of %s could not be kept for a restart: %s", table.loop, error)
+
+    def _attempt(self, act: Callable[[], None]) -> bool:
+        """Do what may fail while the control database is away; say so once, and when it is back."""
+        try:
+            act()
+        except Exception as error:  # this thread must outlive whatever the control plane does
+            self._say_once(f"the control database does not answer, serving goes on without it: {error}")
+            return False
+        if self._trouble is not None:
+            logger.warning("the control database answers again")
+            self._trouble = None
+        return True
+
+    def _say_once(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            logger.warning("%s", trouble)
+            self._trouble = trouble

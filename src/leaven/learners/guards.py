@@ -1,0 +1,119 @@
+"""Can this data be learnt from, and does a parent read it as it is meant?
+
+Libraries check little of this when a model is continued: a reordered column, a shifted category code or another
+objective is often accepted silently and ruins the old part of the model. So each model is stored with a description
+of its inputs, and a child must extend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+import numpy as np
+
+from leaven.training.encoding import Encoder
+from leaven.training.learner import CannotLearn, Files, TrainingSet
+
+INPUTS_FILE = "inputs.json"
+_FRESH = "Fit a version from scratch instead."
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """What a stored model takes and gives; `categories` holds, per feature, how many there were and their digest."""
+
+    task: str
+    features: tuple[tuple[str, str], ...]
+    categories: dict[str, tuple[int, str]]
+    made_by: str  # what must be the same for a model to be continued
+
+    def to_bytes(self) -> bytes:
+        """Return the description as canonical JSON."""
+        return msgspec.json.encode(self, order="deterministic")
+
+
+def inputs_of(data: TrainingSet, *, made_by: str) -> Inputs:
+    """Return the description of a model that is made from `data` by an algorithm called `made_by`."""
+    categories = {name: (len(known), _digest(known)) for name, known in data.encoder.categories.items()}
+    return Inputs(data.schema.task, _name_and_type(data.encoder), categories, made_by)
+
+
+def check_rows(learner: str, data: TrainingSet) -> None:
+    """Refuse data that nothing can be learnt from.
+
+    Raises:
+        CannotLearn: there are no rows, a label is missing or infinite, or a binary label has one class only.
+    """
+    label = data.label
+    if data.matrix.shape != (len(label), len(data.encoder.features)):
+        why = f"{data.matrix.shape} values came with {len(label)} labels and {len(data.encoder.features)} features"
+        raise CannotLearn(learner, why, "Encode the rows with the encoder that is given.")
+    if not len(label):
+        raise CannotLearn(learner, "there are no examples", "Wait for labels to mature, or widen the loop's data.")
+    if not np.isfinite(label).all():
+        unknown = int((~np.isfinite(label)).sum())
+        raise CannotLearn(learner, f"{unknown} labels are not numbers", "Train on rows whose label is known.")
+    if data.schema.task != "binary":
+        return
+    found = np.unique(label)
+    if not np.isin(found, (0.0, 1.0)).all():
+        raise CannotLearn(learner, f"a binary label has the values {found[:5].tolist()}", "Labels must be 0 or 1.")
+    if len(found) < 2:
+        why = f"all {len(label)} labels are {int(found[0])}"
+        raise CannotLearn(learner, why, "Wait for both outcomes, or widen the loop's data.")
+
+
+def check_continues(learner: str, parent: Files, data: TrainingSet, *, made_by: str) -> Inputs:
+    """Return the parent's inputs if a model of them can go on with `data`.
+
+    Raises:
+        CannotLearn: features differ in name, type or order, a category map did not only grow, or the parent was made
+            for another task or by another algorithm.
+    """
+    if INPUTS_FILE not in parent:
+        raise CannotLearn(learner, f"the parent has no {INPUTS_FILE}", _FRESH)
+    old = msgspec.json.decode(parent[INPUTS_FILE], type=Inputs)
+    if old.features != _name_and_type(data.encoder):
+        raise CannotLearn(learner, _feature_change(old.features, _name_and_type(data.encoder)), _FRESH)
+    if old.task != data.schema.task:
+        raise CannotLearn(learner, f"the parent answers a {old.task} task, this is {data.schema.task}", _FRESH)
+    if old.made_by != made_by:
+        raise CannotLearn(learner, f"the parent was made by {old.made_by}, this is {made_by}", _FRESH)
+    for name, (count, digest) in old.categories.items():
+        known = data.encoder.categories.get(name, ())
+        if len(known) < count or _digest(known[:count]) != digest:
+            why = f"the categories of feature {name!r} do not begin with the parent's {count}"
+            raise CannotLearn(learner, why, f"Extend the parent's encoder. {_FRESH}")
+    return old
+
+
+def check_prefix(learner: str, *, before: np.ndarray, after: np.ndarray) -> None:
+    """Refuse a continued model whose old part no longer answers as the parent did.
+
+    Args:
+        before: The parent's answers on some rows, shape (rows,).
+        after: Answers of the child's old part on the same rows, shape (rows,).
+    """
+    if not np.array_equal(before, after, equal_nan=True):
+        gap = float(np.nanmax(np.abs(before - after)))
+        raise CannotLearn(learner, f"continuing changed the parent's part of the model (by up to {gap:.3g})", _FRESH)
+
+
+def _name_and_type(encoder: Encoder) -> tuple[tuple[str, str], ...]:
+    return tuple((name, kind) for name, kind, _ in encoder.features)
+
+
+def _digest(categories: Sequence[str]) -> str:
+    return sha256(msgspec.json.encode(tuple(categories))).hexdigest()[:16]
+
+
+def _feature_change(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> str:
+    gone, come = (
+        [f"{n} ({t})" for n, t in old if (n, t) not in new],
+        [f"{n} ({t})" for n, t in new if (n, t) not in old],
+    )
+    if not gone and not come:
+        return "the features are in another order than the parent's"
+    parts = [f"{verb} {', '.join(names)}" for verb, names in (("lost", gone), ("gained", come)) if names]
+    return f"the features {' and '.join(parts)} since the parent"

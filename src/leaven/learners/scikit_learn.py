@@ -1,0 +1,309 @@
+"""How is a scikit-learn estimator fitted, continued, and stored without pickle?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import KW_ONLY
+from inspect import signature
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.errors import BadDefinition, LeavenError
+from leaven.learners.formats import ModelDamaged
+from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_of
+from leaven.training.encoding import Matrix
+from leaven.training.learner import CannotLearn, Files, TrainingSet
+from leaven.values import value
+
+_MODEL_FILE = "model.skops"
+
+# Types of scikit-learn, NumPy and SciPy that fitted estimators are made of and that skops does not list as safe by
+# itself. They hold numbers, or are functions of numbers; anything else must be named by the owner.
+KNOWN_TYPES = frozenset(
+    {
+        "functools.partial",  # around one of the functions here: what is inside is checked by name as well
+        "numpy.dtype",
+        "scipy.interpolate._bsplines.BSpline",
+        "scipy.sparse._csr.csr_matrix",
+        "sklearn._loss.loss.HalfGammaLoss",
+        "sklearn._loss.loss.HalfPoissonLoss",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.feature_selection._mutual_info.mutual_info_classif",
+        "sklearn.feature_selection._mutual_info.mutual_info_regression",
+        "sklearn.feature_selection._univariate_selection.chi2",
+        "sklearn.feature_selection._univariate_selection.f_classif",
+        "sklearn.feature_selection._univariate_selection.f_regression",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils.validation.check_array",
+    }
+)
+
+
+class UntrustedTypes(LeavenError, ValueError):
+    """A stored model is made of types that nobody named as safe to load."""
+
+    def __init__(self, types: Collection[str]) -> None:
+        super().__init__(sorted(types))
+        self.types = sorted(types)
+
+    def __str__(self) -> str:
+        return (
+            f"the model is made of {', '.join(self.types)}, which nobody named as safe to load. If the code is yours, "
+            "name each in ScikitLearn(…, trusted=[…]) and wherever the model is loaded."
+        )
+
+
+@value
+class ScikitLearn:
+    """Any scikit-learn estimator or pipeline that has `predict_proba` (binary label) or `predict` (a number).
+
+    Where the last step has `partial_fit`, an update passes the new rows through the steps before it as they were
+    fitted and shows them to it once. (`SGDClassifier` slows down with every row under its default learning rate; give
+    it `learning_rate="constant"` or `"adaptive"` and an `eta0` if it is to be continued.)
+
+    Args:
+        estimator: The unfitted estimator; it is copied, its empty `random_state`s are set from the loop's seed.
+        categories: `"codes"` hands the estimator one number per category (NaN: unknown); histogram gradient boosting
+            is told which columns these are. `"one-hot"` puts one column per category, and scaled numbers without
+            gaps, in front of the estimator.
+        trusted: Full names of types of your own that the fitted model contains, such as `"features.Ratio"`.
+
+    Raises:
+        BadDefinition: the estimator cannot be fitted and asked, or a setting is none of those there are.
+    """
+
+    estimator: Any
+    _: KW_ONLY
+    categories: Literal["codes", "one-hot"] = "codes"
+    trusted: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trusted", tuple(self.trusted))
+        if (
+            isinstance(self.estimator, type)
+            or not hasattr(self.estimator, "fit")
+            or not hasattr(self.estimator, "get_params")
+        ):
+            what = f"{self.estimator!r} is no scikit-learn estimator"
+            raise BadDefinition("ScikitLearn(estimator)", what, "Give an unfitted one, such as LogisticRegression().")
+        if self.categories not in ("codes", "one-hot"):
+            what = f"{self.categories!r} is no way to pass categories"
+            raise BadDefinition("ScikitLearn(categories=…)", what, 'Use "codes" or "one-hot".')
+
+    def __repr__(self) -> str:
+        shown = [_written(self.estimator)]
+        if self.categories != "codes":
+            shown.append(f'categories="{self.categories}"')
+        if self.trusted:
+            shown.append(f"trusted={list(self.trusted)}")
+        return f"ScikitLearn({', '.join(shown)})"
+
+    # Estimators compare by identity; two that are written alike are one definition.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ScikitLearn) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    @property
+    def format(self) -> str:
+        """A skops archive: types by name, checked against a list before anything is made."""
+        return "skops"
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the last step can go on learning (`partial_fit`)."""
+        return hasattr(_last_step(self.estimator), "partial_fit")
+
+    def fit(self, data: TrainingSet, *, seed: int) -> Files:
+        """Return the estimator fitted to `data` alone.
+
+        Raises:
+            CannotLearn: the data has no rows or one class only, or the estimator refuses it.
+        """
+        check_rows("ScikitLearn", data)
+        model = _prepared(self.estimator, data, self.categories, seed)
+        _check_answers(model, data.schema.task)
+        try:
+            model.fit(data.matrix, _target(data))
+        except ValueError as error:
+            raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
+        return self._files(model, data)
+
+    def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
+        """Return the parent with its last step shown `data` once more; the steps before it stay as they were fitted.
+
+        Raises:
+            CannotLearn: the last step has no `partial_fit`, the data has no rows or one class only, or the parent
+                takes other inputs or is another estimator.
+        """
+        if not self.stateful:
+            why = f"{type(_last_step(self.estimator)).__name__} has no partial_fit"
+            raise CannotLearn("ScikitLearn", why, "Use plan=Stateless(), or an estimator that can go on learning.")
+        check_rows("ScikitLearn", data)
+        check_continues("ScikitLearn", parent, data, made_by=self._made_by())
+        model = _estimator(parent, self.trusted)
+        matrix, last = data.matrix, model
+        try:
+            while hasattr(last, "steps"):
+                matrix, last = last[:-1].transform(matrix) if len(last) > 1 else matrix, last[-1]
+            named = {"classes": np.array([0, 1])} if data.schema.task == "binary" else {}
+            last.partial_fit(matrix, _target(data), **named)
+        except ValueError as error:
+            raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
+        return self._files(model, data)
+
+    def _made_by(self) -> str:
+        return f"{_written(self.estimator)}, {self.categories}"
+
+    def _files(self, model: Any, data: TrainingSet) -> Files:
+        import skops.io
+
+        stored = skops.io.dumps(model)
+        refused = _untrusted(stored, self.trusted)
+        if refused:
+            raise UntrustedTypes(refused)
+        return {_MODEL_FILE: stored, INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes()}
+
+
+class ScikitLearnModel:
+    """A loaded estimator; prediction does not change it, so threads may share it."""
+
+    def __init__(self, estimator: Any, task: str) -> None:
+        self._estimator, self._binary = estimator, task == "binary"
+
+    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
+        if not len(matrix):
+            return np.empty(0)
+        answers = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
+        return np.asarray(answers, dtype=np.float64).reshape(len(matrix))
+
+
+def load_model(files: Files, *, trusted: Collection[str] = ()) -> ScikitLearnModel:
+    """Return the model in `files` if it is made of known types and of those in `trusted`.
+
+    Raises:
+        UntrustedTypes: it contains others; nothing of it was made.
+        ModelDamaged: the files are incomplete or unreadable.
+    """
+    import msgspec
+
+    estimator = _estimator(files, trusted)
+    if INPUTS_FILE not in files:
+        raise ModelDamaged("skops", f"there is no {INPUTS_FILE}")
+    return ScikitLearnModel(estimator, str(msgspec.json.decode(files[INPUTS_FILE])["task"]))
+
+
+_REFUSED = 'Handle gaps and scales in a pipeline, or use categories="one-hot", which fills gaps.'
+
+
+def _prepared(estimator: Any, data: TrainingSet, categories: str, seed: int) -> Any:
+    """An unfitted copy with the loop's seed, and with the category columns made known to it."""
+    from sklearn.base import clone
+    from sklearn.pipeline import make_pipeline
+
+    copy = clone(estimator)
+    empty = [name for name, given in copy.get_params().items() if name.endswith("random_state") and given is None]
+    copy.set_params(**dict.fromkeys(sorted(empty), seed))
+    kinds = [kind for _, kind, _ in data.encoder.features]
+    category = [index for index, kind in enumerate(kinds) if kind == "category"]
+    if categories == "one-hot":
+        return make_pipeline(_one_hot(category, [i for i in range(len(kinds)) if i not in category]), copy)
+    if getattr(copy, "categorical_features", None) == "from_dtype":  # histogram gradient boosting, left at its default
+        known = data.encoder.categories
+        few = [i for i in category if len(known[data.encoder.features[i][0]]) <= copy.max_bins]
+        copy.set_params(categorical_features=few or None)
+    return copy
+
+
+def _one_hot(category: list[int], number: list[int]) -> Any:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+    return ColumnTransformer(
+        [("category", OneHotEncoder(handle_unknown="ignore"), category), ("number", scaled, number)]
+    )
+
+
+def _target(data: TrainingSet) -> NDArray[Any]:
+    return data.label.astype(np.int64) if data.schema.task == "binary" else data.label
+
+
+def _check_answers(model: Any, task: str) -> None:
+    needed = "predict_proba" if task == "binary" else "predict"
+    if not hasattr(model, needed):
+        why = f"{type(_last_step(model)).__name__} has no {needed}, which a {task} label needs"
+        raise CannotLearn("ScikitLearn", why, "Use one that has, or wrap it in CalibratedClassifierCV.")
+
+
+def _last_step(estimator: Any) -> Any:
+    while hasattr(estimator, "steps"):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def _written(given: Any) -> str:
+    """The expression that makes `given`: an estimator with all that is not at its default, whole and on one line.
+
+    scikit-learn's own printing leaves out what comes after the thirtieth item of a list, and so cannot be digested.
+    """
+    if isinstance(given, list):
+        return f"[{', '.join(map(_written, given))}]"
+    if isinstance(given, tuple):
+        return f"({', '.join(map(_written, given))}{',' * (len(given) == 1)})"
+    if isinstance(given, dict):
+        return f"{{{', '.join(f'{_written(key)}: {_written(item)}' for key, item in given.items())}}}"
+    if isinstance(given, np.ndarray):
+        return f"array({_written(given.tolist())})"
+    if isinstance(given, type) or not hasattr(given, "get_params"):
+        return str(getattr(given, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(given)))
+    usual = {name: parameter.default for name, parameter in signature(type(given)).parameters.items()}
+    own = {name: item for name, item in given.get_params(deep=False).items() if repr(item) != repr(usual.get(name))}
+    return f"{type(given).__name__}({', '.join(f'{name}={_written(item)}' for name, item in own.items())})"
+
+
+def _estimator(files: Files, trusted: Collection[str]) -> Any:
+    import skops.io
+
+    if _MODEL_FILE not in files:
+        raise ModelDamaged("skops", f"there is no {_MODEL_FILE}")
+    refused = _untrusted(files[_MODEL_FILE], trusted)
+    if refused:
+        raise UntrustedTypes(refused)
+    return skops.io.loads(files[_MODEL_FILE], trusted=sorted({*KNOWN_TYPES, *trusted}))
+
+
+def _untrusted(stored: bytes, trusted: Collection[str]) -> set[str]:
+    import skops.io
+
+    try:
+        found = skops.io.get_untrusted_types(data=stored)
+    except Exception as error:  # skops lets zip, JSON and key errors of a damaged archive through as they come
+        raise ModelDamaged("skops", f"{type(error).__name__}: {_first_line(error)}") from error
+    return set(found) - set(KNOWN_TYPES) - set(trusted)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

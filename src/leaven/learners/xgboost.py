@@ -1,0 +1,225 @@
+"""How is a model of boosted trees fitted and continued with XGBoost?
+
+Source: T. Chen and C. Guestrin, "XGBoost: A Scalable Tree Boosting System" (KDD 2016). Continuing appends trees that
+are fitted to what the parent leaves unexplained on the new rows; the parent's trees stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import KW_ONLY, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.errors import BadDefinition
+from leaven.learners.formats import ModelDamaged
+from leaven.learners.guards import INPUTS_FILE, check_continues, check_prefix, check_rows, inputs_of
+from leaven.training.encoding import Encoder, Matrix
+from leaven.training.learner import CannotLearn, Files, TrainingSet
+from leaven.values import value
+
+_MODEL_FILE = "model.ubj"
+_OBJECTIVES = {"binary": "binary:logistic", "regression": "reg:squarederror"}
+_COLUMN_TYPES = {"category": "c", "float": "float", "int": "int", "bool": "i"}
+_PROBE_ROWS = 256
+_VALUES_PER_THREAD = 2_000_000
+
+
+@value
+class XGBoost:
+    """Gradient-boosted trees; the objective follows the label (log loss, or squared error).
+
+    Categories are split natively, missing values take a learnt side.
+
+    Args:
+        rounds: Trees of a model that is fitted from scratch.
+        max_depth: Depth of a tree; 0 is unlimited.
+        eta: How far each tree corrects the ones before it, (0, 1].
+        update_rounds: Trees that an update adds.
+        min_child_weight: Least sum of instance weights (second derivatives) in a leaf.
+        subsample: Share of rows that each tree sees, (0, 1].
+        colsample_bytree: Share of features that each tree sees, (0, 1].
+        reg_lambda: L2 penalty on leaf values.
+        max_rounds: An update that would pass this many trees is refused, so that a model cannot grow for ever.
+        threads: Threads used in training; 0 is one per two million values, up to one per core: on fewer values threads
+            mostly wait for each other, which is slow where gateways use the same cores.
+
+    Raises:
+        BadDefinition: a setting is out of its range.
+    """
+
+    rounds: int = 100
+    max_depth: int = 6
+    eta: float = 0.3
+    _: KW_ONLY
+    update_rounds: int = 20
+    min_child_weight: float = 1.0
+    subsample: float = 1.0
+    colsample_bytree: float = 1.0
+    reg_lambda: float = 1.0
+    max_rounds: int = 2000
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_setting(field.name, getattr(self, field.name))
+        if self.rounds > self.max_rounds:
+            what = f"rounds={self.rounds} is more than max_rounds={self.max_rounds}"
+            raise BadDefinition("XGBoost", what, "Raise max_rounds or lower rounds.")
+
+    @property
+    def format(self) -> str:
+        """XGBoost's own binary JSON, which holds data only."""
+        return "xgboost-ubj"
+
+    @property
+    def stateful(self) -> bool:
+        """Always: an update appends trees."""
+        return True
+
+    def fit(self, data: TrainingSet, *, seed: int) -> Files:
+        """Return a model of `rounds` trees fitted to `data` alone.
+
+        Raises:
+            CannotLearn: the data has no rows, or one class only.
+        """
+        check_rows("XGBoost", data)
+        xgb = _library()
+        booster = xgb.train(self._parameters(data, seed), _quantized(data), num_boost_round=self.rounds)
+        return self._files(booster, data)
+
+    def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
+        """Return the parent with `update_rounds` more trees, fitted to `data`.
+
+        Raises:
+            CannotLearn: the data has no rows or one class only, the parent takes other inputs or has another
+                objective, or the model would pass `max_rounds` trees.
+        """
+        check_rows("XGBoost", data)
+        check_continues("XGBoost", parent, data, made_by=self._made_by(data))
+        xgb = _library()
+        old = _booster(parent)
+        _check_objective(old, data)
+        grown = old.num_boosted_rounds() + self.update_rounds
+        if grown > self.max_rounds:
+            why = f"an update would make {grown} trees, more than max_rounds={self.max_rounds}"
+            raise CannotLearn("XGBoost", why, "Fit a version from scratch, or raise max_rounds.")
+        # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
+        old.set_attr(best_iteration=None, best_score=None)
+        parameters = self._parameters(data, seed)
+        booster = xgb.train(parameters, _quantized(data), num_boost_round=self.update_rounds, xgb_model=old)
+        probe = data.matrix[:_PROBE_ROWS]
+        kept = booster[: old.num_boosted_rounds()]
+        check_prefix("XGBoost", before=_answers(old, probe), after=_answers(kept, probe))
+        return self._files(booster, data)
+
+    def _parameters(self, data: TrainingSet, seed: int) -> dict[str, Any]:
+        return {
+            "objective": _OBJECTIVES[data.schema.task],
+            "tree_method": "hist",
+            "max_depth": self.max_depth,
+            "eta": self.eta,
+            "min_child_weight": self.min_child_weight,
+            "subsample": self.subsample,
+            "colsample_bytree": self.colsample_bytree,
+            "lambda": self.reg_lambda,
+            "nthread": self.threads or min(len(os.sched_getaffinity(0)), 1 + data.matrix.size // _VALUES_PER_THREAD),
+            "seed": seed,
+            "verbosity": 1,
+        }
+
+    def _made_by(self, data: TrainingSet) -> str:
+        return f"XGBoost {_OBJECTIVES[data.schema.task]}"
+
+    def _files(self, booster: Any, data: TrainingSet) -> Files:
+        inputs = inputs_of(data, made_by=self._made_by(data))
+        return {_MODEL_FILE: bytes(booster.save_raw("ubj")), INPUTS_FILE: inputs.to_bytes()}
+
+
+class XGBoostModel:
+    """A loaded booster; prediction is read-only, so threads may share it."""
+
+    def __init__(self, booster: Any) -> None:
+        self._booster = booster
+
+    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
+        return _answers(self._booster, matrix)
+
+
+def load_model(files: Files, *, trusted: Collection[str] = ()) -> XGBoostModel:
+    """Return the model in `files`; the format holds data only, so nothing needs to be `trusted`."""
+    return XGBoostModel(_booster(files))
+
+
+def _library() -> Any:
+    try:
+        import xgboost
+    except ImportError as error:
+        mend = 'Install it: pip install "leaven[xgboost]".'
+        raise BadDefinition("XGBoost", f"xgboost cannot be imported ({error})", mend) from error
+    return xgboost
+
+
+def _quantized(data: TrainingSet) -> Any:
+    names, kinds = _columns(data.encoder)
+    return _library().QuantileDMatrix(data.matrix, label=data.label, feature_names=names, feature_types=kinds)
+
+
+def _columns(encoder: Encoder) -> tuple[list[str], list[str]]:
+    # XGBoost refuses [, ] and < in names; ours are for people, so the position stands in front of a cleaned name.
+    names = [
+        f"{i}_{''.join(c if c not in '[]<' else '_' for c in name)}" for i, (name, _, _) in enumerate(encoder.features)
+    ]
+    return names, [_COLUMN_TYPES[kind] for _, kind, _ in encoder.features]
+
+
+def _booster(files: Files) -> Any:
+    xgb = _library()
+    if _MODEL_FILE not in files:
+        raise ModelDamaged("xgboost-ubj", f"there is no {_MODEL_FILE}")
+    # One thread per call: a gateway answers many requests side by side, and a refit sets its own.
+    booster = xgb.Booster({"nthread": 1})
+    try:
+        booster.load_model(bytearray(files[_MODEL_FILE]))
+    except xgb.core.XGBoostError as error:
+        raise ModelDamaged("xgboost-ubj", str(error).splitlines()[0]) from error
+    return booster
+
+
+def _answers(booster: Any, matrix: Matrix) -> NDArray[np.float64]:
+    if not len(matrix):
+        return np.empty(0)
+    # Names were checked when the model was made and the encoder fixes the order, so they are not compared per call.
+    answers: NDArray[np.float64] = booster.inplace_predict(matrix, validate_features=False).astype(np.float64)
+    return answers
+
+
+def _check_objective(old: Any, data: TrainingSet) -> None:
+    name = json.loads(old.save_config())["learner"]["objective"]["name"]
+    if name != _OBJECTIVES[data.schema.task]:
+        why = f"the parent's objective is {name}, this label needs {_OBJECTIVES[data.schema.task]}"
+        raise CannotLearn("XGBoost", why, "Fit a version from scratch instead.")
+
+
+_AT_LEAST_ONE = ("rounds", "update_rounds", "max_rounds")
+_SHARES = ("eta", "subsample", "colsample_bytree")
+
+
+def _check_setting(name: str, given: object) -> None:
+    where, whole = f"XGBoost({name}=…)", isinstance(given, int) and not isinstance(given, bool)
+    if name in (*_AT_LEAST_ONE, "max_depth", "threads"):
+        least = 1 if name in _AT_LEAST_ONE else 0
+        if not whole or given < least:  # type: ignore[operator]
+            raise BadDefinition(where, f"{given!r} is no count", f"Use a whole number, {least} or more.")
+        return
+    number = whole or isinstance(given, float)
+    if name in _SHARES:
+        if not number or not 0 < given <= 1:  # type: ignore[operator]
+            raise BadDefinition(where, f"{given!r} is no share", "Use a number above 0, up to 1.")
+    elif not number or not 0 <= given < float("inf"):  # type: ignore[operator]
+        raise BadDefinition(where, f"{given!r} is no weight", "Use a number, 0 or more.")

@@ -1,0 +1,1 @@
+"""The control database: SQLite in a file by default, PostgreSQL beyond one machine."""

@@ -1,0 +1,181 @@
+"""What is in the lake, and how is it kept in shape?
+
+A lake is a folder with one folder per loop, and in that two Delta tables, `predictions` and `feedback`; any engine
+that reads Delta Lake can read them. Leaven itself reads the list of files of a pinned version with DuckDB.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from leaven.duration import instant
+from leaven.errors import BadDefinition
+from leaven.storage.delta import EventTable, LiveFile
+from leaven.storage.rows import TableName
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from leaven.storage.reading import LakeSource
+
+_TABLES: tuple[TableName, ...] = ("predictions", "feedback")
+
+
+class TableStats(msgspec.Struct, frozen=True):
+    """How one table of a loop stands."""
+
+    rows: int
+    files: int
+    bytes: int
+    version: int  # of the Delta table
+    mark: int  # number of the newest row
+    first: datetime | None  # earliest and latest `at`
+    last: datetime | None
+
+
+class LoopStats(msgspec.Struct, frozen=True):
+    """How the log of one loop stands."""
+
+    loop: str
+    predictions: TableStats
+    feedback: TableStats
+
+
+class Lake:
+    """The tables under one folder; safe to use from several threads."""
+
+    def __init__(self, location: str, *, memory: str = "1GB") -> None:
+        """Name a lake; nothing is opened before it is needed.
+
+        Args:
+            location: Path of a folder.
+            memory: What a query may take of memory, such as "1GB"; beyond that it spills into the lake's folder.
+        Raises:
+            BadDefinition: the location is a URL.
+        """
+        if "://" in location:
+            raise BadDefinition("LEAVEN_LAKE", f"{location!r} is no folder", "Give the path of a local folder.")
+        self.path = Path(location).absolute()
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._tables: dict[tuple[str, TableName], EventTable] = {}
+        self._connection: DuckDBPyConnection | None = None
+
+    def source(self, loop: str, watermark: Callable[[], datetime]) -> LakeSource:
+        """Return what answers questions about the log of `loop`.
+
+        Args:
+            loop: Name of the loop; it need not have any rows yet.
+            watermark: The moment up to which everything that was logged is in the lake.
+        """
+        from leaven.storage.reading import LakeSource
+
+        return LakeSource(self, loop, watermark)
+
+    def table(self, loop: str, name: TableName) -> EventTable:
+        """Return one table of a loop, whether it exists yet or not."""
+        with self._lock:
+            return self._tables.setdefault((loop, name), EventTable(self.path, loop, name))
+
+    def loops(self) -> list[str]:
+        """Return the loops that have a table, by name."""
+        if not self.path.is_dir():
+            return []
+        names = (path.name for path in self.path.iterdir() if not path.name.startswith("."))
+        return sorted(name for name in names if any((self.path / name / table).is_dir() for table in _TABLES))
+
+    def tables(self) -> list[EventTable]:
+        """Return every table that exists."""
+        return [self.table(loop, name) for loop in self.loops() for name in _TABLES
+                if (self.path / loop / name).is_dir()]  # fmt: skip
+
+    def stats(self, loop: str) -> LoopStats:
+        """Return how the log of `loop` stands."""
+        return LoopStats(loop, *(self._table_stats(loop, name) for name in _TABLES))
+
+    def tail(self, loop: str, n: int, *, table: TableName = "predictions") -> list[dict[str, Any]]:
+        """Return the `n` newest rows of a table in the order in which they were committed; times as `datetime`."""
+        kept = self.table(loop, table)
+        kept.refresh()
+        files = [file for file in kept.files() if file.last_seq > kept.seq - n]
+        if not files:
+            return []
+        with self.query() as connection:
+            times = ("at", "received_at") if table == "feedback" else ("at",)
+            converted = ", ".join(f'epoch_us("{name}") AS "{name}"' for name in times)
+            connection.execute(
+                f"SELECT * REPLACE ({converted}) FROM {parquet(files)} WHERE seq > ? ORDER BY seq",  # noqa: S608
+                [kept.seq - n],
+            )
+            names = [column[0] for column in connection.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in connection.fetchall()]
+        return [row | {name: instant(row[name]) for name in times} for row in rows]
+
+    def compact(self, loop: str) -> int:
+        """Rewrite the loop's small files as few; return how many files that replaced. No row changes."""
+        return sum(self.table(loop, name).compact() for name in _TABLES)
+
+    def vacuum(self, loop: str, *, hours: float = 168.0, keep: Sequence[int] = ()) -> int:
+        """Delete files that left the loop's tables more than `hours` ago; return how many.
+
+        With no hours at all, a commit being made meanwhile would lose its files: only for a lake at rest.
+
+        Args:
+            loop: Name of the loop.
+            hours: How long a superseded file is kept for those who still read it.
+            keep: Delta versions whose files are all kept.
+        """
+        return sum(self.table(loop, name).vacuum(hours=hours, keep=list(keep)) for name in _TABLES)
+
+    def query(self) -> DuckDBPyConnection:
+        """Return a DuckDB connection of one's own, to be closed; all share the memory cap."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection.cursor()
+
+    def close(self) -> None:
+        """Give DuckDB's memory and spill folder back."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _connect(self) -> DuckDBPyConnection:
+        import duckdb
+
+        # Two processes must not spill into one folder: DuckDB numbers its spill files. It makes the folder when it is
+        # needed, and removes it in the end.
+        spill = self.path / ".spill" / f"{os.getpid()}-{secrets.token_hex(4)}"
+        spill.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(":memory:", config={"memory_limit": self._memory, "temp_directory": str(spill)})
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection
+
+    def _table_stats(self, loop: str, name: TableName) -> TableStats:
+        table = self.table(loop, name)
+        table.refresh()
+        files = table.files()
+        first = last = None
+        if files:
+            with self.query() as connection:
+                asked = f'SELECT epoch_us(min("at")), epoch_us(max("at")) FROM {parquet(files)}'  # noqa: S608
+                first, last = map(instant, connection.execute(asked).fetchall()[0])
+        return TableStats(
+            sum(file.rows for file in files), len(files), sum(file.bytes for file in files),
+            table.version, table.seq, first, last,
+        )  # fmt: skip
+
+
+def parquet(files: Sequence[LiveFile]) -> str:
+    """Return the SQL that reads these files by column name."""
+    listed = ", ".join("'" + file.path.replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"

@@ -1,0 +1,69 @@
+"""What every test may ask for: the data sets outside the repository, the command line, a port nobody uses."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).parent.parent
+
+# A shared machine is slow at times: no deadline per example, and the same examples in every run.
+settings.register_profile(
+    "leaven", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=False
+)
+settings.load_profile("leaven")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the larger data sets, one folder in it per set; the test is skipped where there is none."""
+    named = os.environ.get("LEAVEN_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; name their folder in LEAVEN_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Return a function that names a TCP port on 127.0.0.1 that nobody listens on, another one each time."""
+    named: set[int] = set()
+
+    def find() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in named:
+                named.add(port)
+                return port
+
+    return find
+
+
+Leaven = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def leaven() -> Leaven:
+    """Return a function that runs `leaven ARGUMENTS…` as a process of its own and gives back what it said."""
+
+    def run(*arguments: object, seconds: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
+        return subprocess.run(
+            [sys.executable, "-m", "leaven", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            env=own | {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"} | environment,
+            check=False,
+        )
+
+    return run

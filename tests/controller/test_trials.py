@@ -1,0 +1,230 @@
+"""What the controller does with an open trial, and what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from leaven.controller import state
+from leaven.controller.people import promote_by_hand, prove
+from leaven.controller.trials import _step_of_stage, begin_trial, reconcile_trial
+from leaven.experiments import Canary, Shadow
+from leaven.experiments.assignment import POSITIONS
+from leaven.registry import aliases, loops, versions
+from tests.controller.pasts import Scripted, Watched, a_loop, a_past, day
+
+
+def a_trial(kind="shadow", **loop):
+    driver = Watched(a_loop(**loop), a_past(24, turns_on=4 if "learner" not in loop else None))
+    return driver, driver.until_trial(kind)
+
+
+def test_a_trial_that_is_looked_at_twice_with_nothing_new_spends_no_look_and_changes_nothing():
+    driver, _ = a_trial()
+    driver.run(11.25)
+    before = driver.everything()
+    for _ in range(3):
+        reconcile_trial(driver.parts, driver.loop, driver.trial(), now=driver.now)
+    assert driver.everything() == before
+
+
+@pytest.mark.parametrize("kind", ["shadow", "canary"])
+def test_what_is_judged_from_an_outdated_state_is_left_undone(kind):
+    driver, _ = a_trial(kind)
+    known = driver.trial()
+    while driver.trial() == known:
+        driver.step(driver.now + driver.loop.tick_length)
+        driver.now += driver.loop.tick_length
+    before = driver.everything()
+    reconcile_trial(driver.parts, driver.loop, known, now=driver.now)
+    assert driver.everything() == before
+
+
+def test_a_tick_that_comes_twice_or_again_after_a_crash_does_nothing_twice():
+    driver = Watched(a_loop(), a_past(24, turns_on=7))
+    calm = Watched(a_loop(), a_past(24, turns_on=7)).run(20)
+    driver.run(6)
+    while driver.now < day(20):
+        driver.now += driver.loop.tick_length
+        driver.step(driver.now)
+        if driver.trial() is not None or driver.refreshes()[-1].state != "running":
+            driver._controller.tick(driver.loop, driver.now)
+    assert driver.decisions() == calm.decisions()
+    assert driver.table() == calm.table()
+
+
+def test_a_crash_in_the_middle_of_a_decision_leaves_none_of_it(monkeypatch):
+    driver, _ = a_trial()
+    from leaven.controller import trials
+
+    def fail(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "publish_routes", fail)
+    before = driver.everything()
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(16)
+    after = driver.everything()
+    assert after["decisions"] == before["decisions"]
+    assert (after["table"], after["aliases"]) == (before["table"], before["aliases"])
+    assert after["trials"][-1].step == before["trials"][-1].step
+    monkeypatch.undo()
+    driver.step(driver.now)
+    assert driver.outcomes("trial")[-1] == "advance"
+
+
+def test_a_champion_that_changes_under_a_trial_ends_it_without_a_verdict():
+    driver, trial = a_trial("canary")
+    with driver.database.write() as connection:
+        number = versions.register(
+            connection, "shop", artifact=versions.version(connection, "shop", 1).artifact, format="skops", mode="fit",
+            definition_digest="x", at=0,
+        )  # fmt: skip
+        aliases.set_alias(connection, "shop", "champion", number, decision="by a person", at=driver.micros)
+    driver.run((driver.now - day(0)).total_seconds() / 86_400 + 0.25)
+    ended = driver.trials()[-1]
+    assert (ended.id, ended.state) == (trial.id, "stopped")
+    assert driver.decisions("trial")[-1].why == "the champion was changed during the trial"
+    assert driver.alias("champion") == number
+    assert [(arm.arm, arm.version) for arm in driver.table().arms] == [("champion", str(number))]
+    assert driver.refreshes()[-1].state == "rejected"
+
+
+def test_a_rollout_that_is_edited_under_a_trial_ends_it_without_a_verdict():
+    driver, _ = a_trial()
+    edited = replace(driver.loop, rollout=(Shadow("2d"),))
+    ended = reconcile_trial(driver.parts, edited, driver.trial(), now=driver.now)
+    assert ended.state == "stopped"
+    assert "rollout was edited" in driver.decisions("trial")[-1].why
+    assert driver.table().shadows == ()
+    again = reconcile_trial(driver.parts, edited, ended, now=driver.now)
+    assert again == ended
+    assert driver.outcomes("trial").count("stop") == 1
+
+
+def test_an_edit_elsewhere_in_the_loop_leaves_the_trial_open():
+    driver, trial = a_trial()
+    edited = replace(driver.loop, triggers=(), seed=7, gates=())
+    assert reconcile_trial(driver.parts, edited, driver.trial(), now=driver.now).state == "open"
+    assert driver.trial().id == trial.id
+
+
+def test_a_paused_loop_moves_nothing_forward_and_goes_on_when_resumed():
+    driver, trial = a_trial()
+    with driver.database.write() as connection:
+        loops.pause(connection, "shop", why="a holiday")
+    driver.run(16)
+    assert driver.trial().step == trial.step
+    assert driver.outcomes("trial") == ["begin"]
+    assert len(driver.refreshes()) == 2
+    with driver.database.write() as connection:
+        loops.resume(connection, "shop")
+    driver.run(16.5)
+    assert driver.outcomes("trial")[:2] == ["begin", "advance"]
+
+
+def test_a_paused_loop_still_rolls_back_what_is_broken():
+    canary = [Canary(0.3, each="12h", min_units=20)]
+    driver, _ = a_trial("canary", learner=Scripted("good", "reversed"), gates=[], rollout=canary)
+    with driver.database.write() as connection:
+        loops.pause(connection, "shop", why="a holiday")
+    driver.run(16)
+    assert driver.trials()[-1].state == "rolled_back"
+    assert driver.outcomes("trial") == ["begin", "roll_back"]
+    assert len(driver.refreshes()) == 2  # and triggers are not asked
+
+
+def test_a_trial_that_never_sees_enough_gives_up_when_its_patience_is_over():
+    driver, _ = a_trial("canary", rollout=[Canary(0.3, each="12h", min_units=10_000, patience="3d")])
+    driver.run(16)
+    assert driver.trials()[0].state == "rolled_back"
+    told = driver.decisions("trial")[1]
+    assert "fewer than the 10000" in told.why
+    assert told.rule["elapsed"] == 3 * 86_400_000_000
+
+
+def test_loops_with_names_alike_keep_their_trials_apart():
+    driver, _ = a_trial(name="my-tecs")
+    other = a_loop(name="my-recs")
+    driver.parts.loop = {"my-tecs": driver.loop, "my-recs": other}.__getitem__
+    refresh = driver.refreshes()[-1].id.replace("my-tecs", "my-recs")
+    with driver.database.write() as connection:
+        loops.put(connection, other, path="", source="", at=0)
+        artifact = versions.version(connection, "my-tecs", 1).artifact
+        for _ in range(2):
+            number = versions.register(
+                connection, "my-recs", artifact=artifact, format="skops", mode="fit", definition_digest="x", at=0
+            )
+        aliases.set_alias(connection, "my-recs", "champion", 1, decision="d", at=0)
+        for _ in range(int(refresh.rpartition("-r")[2])):
+            asked = state.open_refresh(connection, "my-recs", driver.refreshes()[0].cause, as_of=0, now=0)
+            if asked.id != refresh:
+                ended = replace_state(asked, "failed")
+                state.save_refresh(connection, ended, now=0)
+    assert asked.id == refresh
+    trial = begin_trial(driver.parts, other, number, refresh=refresh, now=driver.now)
+    assert (trial.loop, trial.challenger) == ("my-recs", "2")
+    assert trial.id.startswith("my-recs-")
+
+
+def replace_state(refresh, to):
+    import msgspec
+
+    return msgspec.structs.replace(refresh, state=to)
+
+
+def test_a_second_trial_of_a_loop_is_refused_while_one_is_open():
+    driver, trial = a_trial()
+    with pytest.raises(state.RefreshUnderWay, match=trial.id):
+        begin_trial(driver.parts, driver.loop, 1, refresh=None, now=driver.now)
+
+
+def test_a_step_is_counted_within_its_own_stage():
+    shadow, canary = Shadow("1d"), Canary(0.1, 0.5)
+    assert [_step_of_stage((shadow, canary), step) for step in range(3)] == [0, 0, 1]
+    assert [_step_of_stage((canary, shadow, canary), step) for step in range(5)] == [0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_the_canary_gets_the_units_of_its_range_and_a_step_up_only_adds_some(share):
+    driver, _ = a_trial("canary")
+    seen = {}
+    while driver.trial() is not None:
+        arms = {arm.arm: arm for arm in driver.table().arms}
+        seen.setdefault(driver.trial().step, arms)
+        assert arms.get("canary") is None or arms["canary"].low == 0
+        assert sum(arm.high - arm.low for arm in arms.values()) == POSITIONS
+        driver.now += driver.loop.tick_length
+        driver.step(driver.now)
+    ranges = [arms["canary"].high for arms in seen.values() if "canary" in arms]
+    assert ranges == sorted(ranges) and len(ranges) == 2
+    assert share in [round(edge / POSITIONS, 6) for edge in ranges]
+
+
+def test_a_shadow_answers_beside_the_champion_who_serves_everybody():
+    driver, trial = a_trial()
+    table = driver.table()
+    assert [(arm.arm, arm.version) for arm in table.arms] == [("champion", trial.champion)]
+    assert [(one.version, one.high) for one in table.shadows] == [(trial.challenger, POSITIONS)]
+
+
+def test_after_a_promotion_the_champion_before_stands_by():
+    driver, trial = a_trial("canary")
+    while driver.trial() is not None:
+        driver.now += driver.loop.tick_length
+        driver.step(driver.now)
+    table = driver.table()
+    assert driver.trials()[0].state == "promoted"
+    assert (table.champion.version, table.shadows) == (trial.challenger, ())
+    assert [one.version for one in table.standby] == [trial.champion]
+    assert driver.alias("challenger") is None
+
+
+def test_each_trial_draws_its_units_anew():
+    driver, first = a_trial()
+    salt = driver.table().salt
+    promote_by_hand(driver.database, "shop", int(first.champion), by="ada", why="", now=driver.now)
+    assert driver.table().salt == "shop" != salt
+    second = prove(driver.parts, driver.loop, int(first.challenger), start_with="canary", by="ada", now=driver.now)
+    assert first.id in salt and second.id in driver.table().salt != salt

@@ -1,0 +1,69 @@
+"""Stand-ins for the gateway's own ports, for tests of one part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.events.records import Event
+from leaven.experiments.routing import RoutingTable, ShadowRoute, arms_for
+from leaven.gateway.rows import Rows
+from leaven.gateway.serving import Answers, Chance, Serving
+from leaven.loop import Schema
+
+SCHEMA = Schema((("x", "float", False),), "user", "regression")
+
+
+class Says:
+    """A model that answers `answer(x)`, row by row."""
+
+    def __init__(self, answer: Callable[[float], float]) -> None:
+        self._answer = answer
+
+    def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        return np.array([self._answer(x) for x in columns["x"].tolist()])
+
+
+class ListLog:
+    """An event log that keeps events in a list, and takes no more than `room`."""
+
+    def __init__(self, *, room: int = 10**9) -> None:
+        self.events: list[Event] = []
+        self._room = room
+
+    def append(self, event: Event) -> bool:
+        if len(self.events) >= self._room:
+            return False
+        self.events.append(event)
+        return True
+
+    def append_durably(self, events: Sequence[Event]) -> Future[None]:
+        self.events += events
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def a_chance() -> Chance:
+    """Ids id-0, id-1, …; every look at the timer is a second later."""
+    ids, seconds = count(), count()
+    return Chance(new_id=lambda: f"id-{next(ids)}", timer=lambda: float(next(seconds)))
+
+
+def a_serving(
+    models: Mapping[str, Answers], *, canary: str | None = None, share: float = 0.5, shadows: Sequence[str] = ()
+) -> Serving:
+    """The first model is the champion."""
+    champion = next(iter(models))
+    arms = arms_for((champion, f"artifact {champion}"), (canary, f"artifact {canary}") if canary else None, share=share)
+    routes = tuple(ShadowRoute(version, f"artifact {version}") for version in shadows)
+    return Serving(RoutingTable("loop", 3, 0, SCHEMA, "salt", arms, routes), models)
+
+
+def some_rows(xs: Sequence[float], units: Sequence[str | None] | None = None) -> Rows:
+    return Rows(len(xs), {"x": np.array(xs, dtype=float)}, {"x": list(xs)}, units or [None] * len(xs))

@@ -1,0 +1,299 @@
+"""Promotions, rollbacks, a database that is away, workers that die: predictions go on, acknowledged feedback stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from leaven.events.records import FeedbackReceived, PredictionServed
+from leaven.learners.artifact import ModelArtifact
+from leaven.registry.routing import gateways
+from tests.gateway.installations import Installation, RunningGateway, a_flight, gateway_on, installation_in
+
+
+@dataclass
+class Seen:
+    """One reply, and when it was asked for and had."""
+
+    began: float
+    ended: float
+    status: int
+    said: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Load:
+    """Callers that ask without a pause, each over one connection that is kept open."""
+
+    seen: list[Seen] = field(default_factory=list)
+    acknowledged: list[str] = field(default_factory=list)
+    broken: int = 0
+
+
+@contextmanager
+def load_on(gateway: RunningGateway, *, callers: int = 3, feedback: bool = False) -> Iterator[Load]:
+    """Ask until the block ends; a connection that breaks is counted and made anew."""
+    load, stop = Load(), threading.Event()
+
+    def call(caller: int) -> None:
+        connection = HTTPConnection(gateway.address, timeout=20)
+        for number in range(10**6):
+            if stop.is_set():
+                break
+            unit = f"{caller}-{number}"
+            body: object = a_flight(tail_number=unit)
+            path = "/v2/models/flights/infer"
+            if feedback:
+                body, path = {"loop": "flights", "name": "delay", "unit": unit, "id": unit}, "/v1/feedback"
+            began = time.time()
+            try:
+                connection.request("POST", path, json.dumps(body))
+                response = connection.getresponse()
+                content = json.loads(response.read())
+            except (OSError, HTTPException):
+                load.broken += 1
+                connection.close()
+                time.sleep(0.01)
+                continue
+            ended = time.time()
+            time.sleep(0.002)  # leaves something of a small machine to the gateway
+            load.seen.append(Seen(began, ended, response.status, content.get("parameters", {})))
+            if feedback and response.status == 200:
+                load.acknowledged += content["ids"]
+        connection.close()
+
+    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def wait_until(holds: Callable[[], object], *, seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to be in time"
+        time.sleep(0.02)
+
+
+@dataclass
+class System:
+    """A gateway of two workers that all tests of this file share, on one installation."""
+
+    installation: Installation
+    gateway: RunningGateway
+    log: Path
+
+    def publish(self, **routes: Any) -> None:
+        """Publish the next table and wait until both workers run it."""
+        table = self.installation.publish(**routes)
+        wait_until(lambda: self.reported() == [{"flights": table.revision}] * 2)
+
+    def reported(self) -> list[dict[str, int]]:
+        with self.installation.database.read() as connection:
+            since = (time.time_ns() - 4 * 10**9) // 1000  # a worker that was killed falls silent
+            return [gateway.revisions for gateway in gateways(connection, since=since)]
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.gateway.process.pid).children()
+
+    def said(self, text: str) -> int:
+        return self.log.read_text().count(text)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, artifacts_made: Mapping[str, ModelArtifact]) -> Iterator[System]:
+    with installation_in(tmp_path_factory.mktemp("system"), artifacts_made) as installation:
+        installation.publish(champion="1")
+        log = installation.settings.home / "gateway.log"
+        with gateway_on(installation.settings, workers=2, errors=log) as gateway:
+            system = System(installation, gateway, log)
+            system.publish(champion="1")
+            yield system
+
+
+def test_promotions_and_rollbacks_under_load_lose_nothing_and_take_less_than_a_second(system: System):
+    system.publish(champion="1")
+    published = [(time.time() - 60, "1")]
+    with load_on(system.gateway) as load:
+        wait_until(lambda: len(load.seen) > 50)
+        for version, standby in (("2", "1"), ("1", "2"), ("2", "1"), ("1", "2")):
+            system.installation.publish(champion=version, standby=[standby])
+            published.append((time.time(), version))
+            time.sleep(1.2)
+    assert Counter(reply.status for reply in load.seen) == {200: len(load.seen)}
+    assert load.broken == 0
+    ends = [at for at, _ in published[1:]] + [float("inf")]
+    for reply in load.seen:
+        live = {
+            version
+            for (at, version), end in zip(published, ends, strict=True)
+            if at - 0.1 <= reply.ended and reply.began <= end + 1.0
+        }
+        assert reply.said["version"] in live
+    system.gateway.until(lambda status: status["log"]["queued"] == 0)
+    time.sleep(0.1)  # the other worker's
+    logged = {event.id: event.version for event in system.installation.events() if isinstance(event, PredictionServed)}
+    assert all(logged[reply.said["prediction_id"]] == reply.said["version"] for reply in load.seen)
+
+
+def test_a_canary_that_raises_or_answers_nan_costs_no_caller_an_answer(system: System):
+    system.publish(champion="1")
+    with load_on(system.gateway, callers=2) as load:
+        for canary in ("failing", "nan", "1"):
+            system.publish(champion="1", canary=canary, share=0.5)
+            time.sleep(0.2)
+    assert Counter((reply.status, reply.said["version"]) for reply in load.seen) == {(200, "1"): len(load.seen)}
+    failed = {
+        (event.arm, event.version, event.answer) for event in system.installation.events()
+        if isinstance(event, PredictionServed) and event.error is not None
+    }  # fmt: skip
+    assert failed == {("canary", "failing", None), ("canary", "nan", None)}
+
+
+def test_a_table_whose_model_cannot_be_loaded_changes_nothing(system: System):
+    system.publish(champion="1")
+    digest = system.installation.digests["iris"]
+    path = system.installation.settings.artifacts / digest[:2] / f"{digest}.zip"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    system.installation.publish(champion="1", canary="iris", share=1.0)
+    wait_until(lambda: system.said("is not taken: version iris cannot be loaded (ArtifactDamaged") == 2)
+    assert system.gateway.infer(a_flight()).json["parameters"]["arm"] == "champion"
+
+
+def test_while_the_database_is_away_predictions_and_feedback_go_on(system: System):
+    system.publish(champion="1")
+    with load_on(system.gateway, callers=2) as load, load_on(system.gateway, callers=1, feedback=True) as reports:
+        system.installation.database.dispose()
+        files = [*system.installation.settings.home.glob("control.db*")]
+        assert files
+        for path in files:
+            path.rename(path.with_name(f"away-{path.name}"))
+        time.sleep(2.5)
+        for path in files:
+            path.with_name(f"away-{path.name}").rename(path)
+        system.publish(champion="2")
+        time.sleep(0.1)
+    for each in (load, reports):
+        assert Counter(reply.status for reply in each.seen) == {200: len(each.seen)}
+        assert each.broken == 0
+    assert {reply.said["version"] for reply in load.seen} == {"1", "2"}
+
+
+def test_a_worker_that_is_told_to_stop_breaks_no_connection(system: System):
+    replaced = system.said("started again")
+    with load_on(system.gateway) as load:
+        time.sleep(0.3)
+        system.workers()[0].terminate()
+        wait_until(lambda: system.said("started again") == replaced + 1)
+        wait_until(lambda: len(system.reported()) == 2)
+        time.sleep(0.3)
+    assert Counter(reply.status for reply in load.seen) == {200: len(load.seen)}
+    assert load.broken == 0
+
+
+def test_acknowledged_feedback_outlives_workers_that_are_killed(system: System):
+    replaced = system.said("started again")
+    with load_on(system.gateway, callers=4, feedback=True) as load:
+        for kills in (1, 2):
+            time.sleep(0.5)
+            system.workers()[kills % 2].send_signal(signal.SIGKILL)
+            wait_until(lambda n=kills: system.said("started again") == replaced + n)
+        count = len(load.acknowledged)
+        wait_until(lambda: len(load.acknowledged) > count + 50)
+    assert len(load.acknowledged) > 100
+    assert {reply.status for reply in load.seen} <= {200, 503}
+    kept = {event.id for event in system.installation.events() if isinstance(event, FeedbackReceived)}
+    assert set(load.acknowledged) <= kept
+
+
+def test_an_address_that_is_taken_is_refused_with_a_sentence(system: System, leaven):
+    said = leaven(
+        "gateway", "--port", system.gateway.address.rsplit(":", 1)[1], "--home", system.installation.settings.home
+    )
+    assert said.returncode == 3
+    assert "cannot listen on 127.0.0.1" in said.stderr
+
+
+def test_a_gateway_restarted_without_its_database_serves_what_it_last_did(installation: Installation):
+    table = installation.publish(champion="1")
+    kept = installation.settings.run / "tables" / "flights.json"
+    with gateway_on(installation.settings):
+        assert json.loads(kept.read_text())["revision"] == table.revision
+    with installation.database.read() as connection:
+        assert gateways(connection) == []  # it has taken leave
+    installation.database.dispose()
+    for path in installation.settings.home.glob("control.db*"):
+        path.unlink()
+    with gateway_on(installation.settings) as gateway:
+        assert gateway.infer(a_flight()).json["model_version"] == "1"
+
+
+def test_workers_stop_by_themselves_when_their_supervisor_is_killed(installation: Installation):
+    with gateway_on(installation.settings, workers=2) as gateway:
+        workers = psutil.Process(gateway.process.pid).children()
+        assert len(workers) == 2
+        gateway.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert alive == []
+
+
+LIGHT = """
+import os, signal, sys, threading, time, urllib.request, socket
+from pathlib import Path
+from typing import Any
+from leaven.cli.gateway_worker import run_worker
+from leaven.settings import settings_from
+
+listening = socket.create_server(("127.0.0.1", 0))
+port = listening.getsockname()[1]
+
+def ask():
+    for _ in range(500):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready") as reply:
+                reply.read()
+                break
+        except OSError:
+            time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=ask).start()
+run_worker(settings_from({}, home=Path(sys.argv[1])), listening)
+heavy = "alembic dbos deltalake duckdb matplotlib pandas pyarrow rich scipy skops sklearn starlette xgboost".split()
+kilobytes = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmRSS"))
+print([name for name in heavy if name in sys.modules], int(kilobytes) // 1024)
+"""
+
+
+def test_a_gateway_without_models_loads_nothing_heavy(installation: Installation, record_property):
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, str(installation.settings.home)], capture_output=True, text=True, timeout=60,
+        env={name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loaded, megabytes = done.stdout.strip().rsplit(" ", 1)
+    record_property("megabytes", megabytes)
+    print(f"an empty gateway process takes {megabytes} MB")
+    assert loaded == "[]"

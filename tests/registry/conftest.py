@@ -1,0 +1,5 @@
+"""A fresh control database of each kind, for every test of the registry."""
+
+from tests.control_databases import database, postgres_url
+
+__all__ = ["database", "postgres_url"]

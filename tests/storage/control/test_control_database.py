@@ -1,0 +1,235 @@
+"""Is every change a transaction of one writer, and does a database that went away say so and come back?"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from leaven.errors import BadDefinition
+from leaven.registry import aliases, loops, versions
+from leaven.registry.routing import newer_tables
+from leaven.storage.control import sqlite
+from leaven.storage.control.database import ControlDatabase, DatabaseUnavailable
+from leaven.storage.control.schema import gateways, refreshes
+from tests.control_databases import a_version, migrated
+
+A_GATEWAY = {"host": "here", "pid": 1, "started_at": 1, "seen_at": 1, "revisions": {}}
+WRITER = """
+import sys
+from leaven.registry import aliases, versions
+from leaven.storage.control.database import ControlDatabase
+
+database = ControlDatabase(sys.argv[1])
+for turn in range(int(sys.argv[2])):
+    with database.write() as connection:
+        number = versions.register(
+            connection, "flights", artifact="a", format="f", mode="fit", definition_digest="d", at=0
+        )
+        aliases.set_alias(connection, "flights", "champion", number, decision=f"{sys.argv[3]}-{turn}", at=number)
+"""
+
+
+def test_an_exception_takes_the_whole_transaction_back(database: ControlDatabase):
+    def half() -> None:
+        with database.write() as connection:
+            connection.execute(insert(gateways).values(id="g", **A_GATEWAY))
+            raise KeyError("in the middle")
+
+    with pytest.raises(KeyError, match="in the middle"):
+        half()
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(gateways)).scalar() == 0
+
+
+def test_what_a_reader_writes_is_not_kept(database: ControlDatabase):
+    with database.read() as connection:
+        connection.execute(insert(gateways).values(id="g", **A_GATEWAY))
+    with database.read() as connection:
+        assert connection.execute(select(gateways)).all() == []
+
+
+def test_a_reader_sees_one_moment_however_long_it_reads(database: ControlDatabase):
+    if database.in_memory:
+        pytest.skip("in memory, readers and writers take turns")
+    with database.write() as connection:
+        a_version(connection)
+    with database.read() as reading:
+        before = len(versions.versions(reading, "flights"))
+        with database.write() as connection:
+            a_version(connection)
+        assert len(versions.versions(reading, "flights")) == before
+    with database.read() as reading:
+        assert len(versions.versions(reading, "flights")) == before + 1
+
+
+def test_threads_take_turns_at_writing_and_none_fails(database: ControlDatabase):
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(15):
+                with database.write() as connection:
+                    a_version(connection)
+        except BaseException as error:  # the thread's end of the test: the assertion below shows it
+            failures.append(error)
+
+    threads = [Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with database.read() as connection:
+        assert [record.number for record in versions.versions(connection, "flights")] == list(range(1, 61))
+
+
+def test_processes_that_write_at_once_neither_fail_nor_take_a_number_twice(shared: ControlDatabase, shared_url: str):
+    with shared.write() as connection:
+        a_version(connection)
+    processes = [subprocess.Popen([sys.executable, "-c", WRITER, shared_url, "25", str(who)]) for who in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    with shared.read() as connection:
+        assert [record.number for record in versions.versions(connection, "flights")] == list(range(1, 77))
+        spans = aliases.history(connection, "flights", "champion")
+    assert [span.version for span in spans] == list(range(2, 77))
+    assert [span.until for span in spans[:-1]] == [span.since for span in spans[1:]]
+
+
+def test_the_tables_let_one_refresh_per_loop_be_open(database: ControlDatabase):
+    facts = {"loop": "flights", "cause": {}, "as_of": 0, "state": "running", "step": "snapshot", "payload": {},
+             "created_at": 0, "updated_at": 0}  # fmt: skip
+    with database.write() as connection:
+        a_version(connection)
+        connection.execute(insert(refreshes).values(id="r1", active="flights", **facts))
+        for ended in ("r2", "r3"):
+            connection.execute(insert(refreshes).values(id=ended, active=None, **facts))
+
+    def open_another() -> None:
+        with database.write() as connection:
+            connection.execute(insert(refreshes).values(id="r4", active="flights", **facts))
+
+    with pytest.raises(IntegrityError):
+        open_another()
+
+
+def test_a_file_that_is_away_is_said_so_and_not_made_anew(tmp_path: Path):
+    file = tmp_path / "control.db"
+    database = migrated(f"sqlite:///{file}")
+    with database.write() as connection:
+        a_version(connection)
+    assert newer_tables(database, {}) == []
+    file.rename(tmp_path / "away.db")
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="unable to open database file"):
+            newer_tables(database, {})
+    assert not file.exists()
+    (tmp_path / "away.db").rename(file)
+    with database.read() as connection:
+        assert len(versions.versions(connection, "flights")) == 1
+    database.dispose()
+
+
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path):
+    one, two = migrated(f"sqlite:///{tmp_path / 'one.db'}"), migrated(f"sqlite:///{tmp_path / 'two.db'}")
+    with two.write() as connection:
+        a_version(connection)
+    two.dispose()
+    with one.read() as connection:
+        assert loops.loops(connection) == []
+    one_files = list(tmp_path.glob("one.db-*"))
+    shutil.copy(tmp_path / "two.db", tmp_path / "copy.db")
+    for file in one_files:
+        file.unlink()
+    (tmp_path / "copy.db").rename(tmp_path / "one.db")
+    with one.read() as connection:
+        assert [loop.name for loop in loops.loops(connection)] == ["flights"]
+    one.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqlite:////nowhere/at/all/control.db", "unable to open"),
+        ("postgresql+psycopg://leaven@127.0.0.1:1/x", "refused"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named_with_what_to_do(url: str, why: str):
+    if "psycopg" in url:
+        pytest.importorskip("psycopg")
+    with pytest.raises(DatabaseUnavailable, match=f"{why}.*Check LEAVEN_DATABASE"):
+        newer_tables(ControlDatabase(url), {})
+
+
+def test_looking_at_a_database_without_tables_says_so_and_makes_none(tmp_path: Path):
+    (tmp_path / "control.db").touch()
+    database = ControlDatabase(f"sqlite:///{tmp_path / 'control.db'}")
+    with pytest.raises(DatabaseUnavailable, match="it has no tables of Leaven's"):
+        database.check()
+    database.migrate()
+    database.check()
+    database.dispose()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
+    (tmp_path / "control.db").write_bytes(b"something else entirely, and long enough to be looked at" * 100)
+    with pytest.raises(DatabaseUnavailable, match="file is not a database"):
+        newer_tables(ControlDatabase(f"sqlite:///{tmp_path / 'control.db'}"), {})
+
+
+def test_a_url_that_is_none_is_refused_and_a_password_is_not_shown():
+    with pytest.raises(BadDefinition, match="LEAVEN_DATABASE: 'nonsense' is no database URL"):
+        ControlDatabase("nonsense")
+    with pytest.raises(BadDefinition, match="'mysql' is no database that Leaven knows"):
+        ControlDatabase("mysql://leaven@127.0.0.1/x")
+    with pytest.raises(BadDefinition, match=r"the driver of 'postgresql\+other' is not installed"):
+        ControlDatabase("postgresql+other://leaven@127.0.0.1/x")
+    assert "secret" not in ControlDatabase("postgresql+psycopg://leaven:secret@127.0.0.1:1/x").url
+    error = DatabaseUnavailable("sqlite://", "busy")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_the_log_is_moved_into_the_file_by_writers_alone_and_does_not_grow_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sqlite, "CHECKPOINT_BYTES", 100_000)
+    database = migrated(f"sqlite:///{tmp_path / 'control.db'}")
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 0
+    for place in range(30):
+        with database.write() as connection:
+            connection.execute(insert(gateways).values(id=str(place), **(A_GATEWAY | {"host": "x" * 20_000})))
+        assert (tmp_path / "control.db-wal").stat().st_size < 300_000
+    assert (tmp_path / "control.db").stat().st_size > 300_000
+    database.dispose()
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseUnavailable, match=r"(Not a directory|File exists).*Check LEAVEN_DATABASE"):
+        ControlDatabase(f"sqlite:///{tmp_path / 'file' / 'control.db'}").migrate()
+
+
+@pytest.mark.slow
+def test_a_writer_that_waits_too_long_for_another_is_told(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'control.db'}"
+    one, two = migrated(url), ControlDatabase(url)
+
+    def write() -> None:
+        with two.write() as connection:
+            a_version(connection)
+
+    with one.write() as connection:
+        a_version(connection)
+        with pytest.raises(DatabaseUnavailable, match="another process is writing since 5 seconds"):
+            write()
+    write()
+    one.dispose()
+    two.dispose()

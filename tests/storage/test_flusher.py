@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import threading
+import time
+from zlib import crc32
+
+import msgspec
+import pytest
+from deltalake import DeltaTable
+
+from leaven.storage.delta import SEQ, LeaseNotHeld
+from leaven.storage.flusher import Flusher, FlushIncomplete
+from leaven.storage.frames import HEADER, MAGIC, encode_frame
+from leaven.storage.repair import repair
+from leaven.storage.writers import QUARANTINE, stored_writers
+
+from .builders import a_label, a_lake, a_log, a_prediction, ids, minutes, seal, sealed, until_sealed
+
+
+def a_flusher(folder, **other):
+    return Flusher(folder / "wal", a_lake(folder), **other)
+
+
+def table(folder, name="predictions", loop="flights"):
+    return DeltaTable(folder / "lake" / loop / name)
+
+
+def rows(folder, name="predictions", loop="flights"):
+    return a_lake(folder).tail(loop, 10**6, table=name)
+
+
+def head(folder, name="predictions"):
+    """The newest commit of a table."""
+    return max((folder / "lake" / "flights" / name / "_delta_log").glob("*.json"))
+
+
+def test_a_sealed_segment_becomes_one_commit_per_table_and_goes(tmp_path):
+    seal(tmp_path, a_prediction("p1"), a_label("p1"), a_prediction("p2"), a_prediction("o1", loop="other"))
+    flusher = a_flusher(tmp_path)
+    writer = stored_writers(tmp_path / "wal")[0].id
+    assert flusher.flush_once() == 4
+    assert ids(rows(tmp_path)) == ["p1", "p2"]
+    assert [row["seq"] for row in rows(tmp_path)] == [1, 2]
+    assert [row["prediction"] for row in rows(tmp_path, "feedback")] == ["p1"]
+    assert ids(rows(tmp_path, loop="other")) == ["o1"]
+    for loop, name in (("flights", "predictions"), ("flights", "feedback"), ("other", "predictions")):
+        assert table(tmp_path, name, loop).transaction_version(writer) == 1
+    assert table(tmp_path).transaction_version(SEQ) == 2
+    assert table(tmp_path).version() == 1  # made by version 0
+    assert sealed(tmp_path / "wal") == []
+    assert flusher.flush_once() == 0
+
+
+def test_several_segments_share_a_commit_that_carries_the_highest(tmp_path):
+    log = a_log(tmp_path, seal_bytes=1)  # each group is a segment
+    for i in range(5):
+        log.append_durably([a_prediction(f"p{i}")]).result(10)
+    until_sealed(tmp_path / "wal")
+    assert len(sealed(tmp_path / "wal")) == 5
+    assert a_flusher(tmp_path).flush_once() == 5
+    assert table(tmp_path).transaction_version(log.writer) == 5
+    assert table(tmp_path).version() == 1
+    log.close()
+
+
+def test_segments_that_were_committed_and_not_removed_are_not_committed_again(tmp_path):
+    """As after a kill or a power cut between commit and removal, with newer segments beside them."""
+    log = a_log(tmp_path, seal_bytes=1)
+    for i in range(3):
+        log.append_durably([a_prediction(f"p{i}"), a_label(f"p{i}")]).result(10)
+    until_sealed(tmp_path / "wal")
+    kept = [(path, path.read_bytes()) for path in sealed(tmp_path / "wal")]
+    assert a_flusher(tmp_path).flush_once() == 6
+    log.append_durably([a_prediction("p3")]).result(10)
+    until_sealed(tmp_path / "wal")
+    for path, content in kept:
+        path.write_bytes(content)
+    assert a_flusher(tmp_path).flush_once() == 1
+    assert ids(rows(tmp_path)) == ["p0", "p1", "p2", "p3"]
+    assert len(rows(tmp_path, "feedback")) == 3
+    log.close()
+
+
+def test_one_table_of_two_committed_before_a_kill(tmp_path):
+    seal(tmp_path, a_prediction("p1"), a_label("p1"))
+    (path,) = sealed(tmp_path / "wal")
+    content = path.read_bytes()
+    a_flusher(tmp_path).flush_once()
+    shutil.rmtree(tmp_path / "lake" / "flights" / "feedback")
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert a_flusher(tmp_path).flush_once() == 1
+    assert (len(rows(tmp_path)), len(rows(tmp_path, "feedback"))) == (1, 1)
+
+
+def test_a_table_that_cannot_take_its_events_keeps_its_segments_and_stops_no_other(tmp_path, monkeypatch):
+    blocked = tmp_path / "lake" / "flights" / "predictions"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where the folder of the table should be")
+    monkeypatch.setattr("leaven.storage.flusher.BATCH_BYTES", 1)  # each segment is a batch of its own
+    seal(tmp_path, a_prediction("p1"), a_label("p1"))
+    seal(tmp_path, a_prediction("p2"))
+    seal(tmp_path, a_prediction("o1", loop="other"))
+    flusher = a_flusher(tmp_path)
+    with pytest.raises(FlushIncomplete, match="flights/predictions"):
+        flusher.flush_once()
+    assert ids(rows(tmp_path, loop="other")) == ["o1"]
+    assert len(rows(tmp_path, "feedback")) == 1
+    assert len(sealed(tmp_path / "wal")) == 2
+    blocked.unlink()
+    assert flusher.flush_once() == 2
+    assert sorted(ids(rows(tmp_path))) == ["p1", "p2"]
+    assert len(rows(tmp_path, "feedback")) == 1
+
+
+def test_after_a_failure_later_segments_of_the_writer_wait_for_the_earlier(tmp_path, monkeypatch):
+    """Else the transaction of a later segment would say that the earlier are in."""
+    log = a_log(tmp_path, seal_bytes=1)
+    for i in range(3):
+        log.append_durably([a_prediction(f"p{i}")]).result(10)
+    log.close()
+    monkeypatch.setattr("leaven.storage.flusher.BATCH_BYTES", 1)
+    flusher = a_flusher(tmp_path)
+    calls = iter([OSError("the disk is busy")])
+    append = type(flusher._lake.table("flights", "predictions")).append
+
+    def fail_once(self, *given, **named):
+        for error in calls:
+            raise error
+        return append(self, *given, **named)
+
+    monkeypatch.setattr("leaven.storage.delta.EventTable.append", fail_once)
+    with pytest.raises(FlushIncomplete, match="the disk is busy"):
+        flusher.flush_once()
+    assert flusher.flush_once() == 3
+    assert ids(rows(tmp_path)) == ["p0", "p1", "p2"]
+
+
+def test_nothing_is_committed_without_the_lease(tmp_path):
+    seal(tmp_path, a_prediction())
+    with pytest.raises(LeaseNotHeld):
+        a_flusher(tmp_path, hold=lambda: False).flush_once()
+    assert len(sealed(tmp_path / "wal")) == 1
+    assert a_flusher(tmp_path).flush_once() == 1
+
+
+def test_two_flushers_at_once_commit_each_event_once(tmp_path):
+    """Against the rule of one at a time: the tables themselves refuse the second commit of the same state."""
+    log = a_log(tmp_path, seal_seconds=0.02)
+    stop = threading.Event()
+    flushers = [a_flusher(tmp_path) for _ in range(2)]
+    threads = [threading.Thread(target=flusher.run, args=(stop,), kwargs={"every": 0.01}) for flusher in flushers]
+    for thread in threads:
+        thread.start()
+    for i in range(60):
+        log.append_durably([a_prediction(f"p{i:02d}")]).result(10)
+        time.sleep(0.01)
+    log.close()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    a_flusher(tmp_path).flush_once()
+    kept = rows(tmp_path)
+    assert sorted(ids(kept)) == [f"p{i:02d}" for i in range(60)]
+    assert [row["seq"] for row in kept] == list(range(1, 61))
+
+
+def test_what_is_no_event_goes_to_quarantine_and_blocks_nothing(tmp_path):
+    seal(
+        tmp_path,
+        a_prediction("good"),
+        a_prediction("bad", loop="../../etc"),
+        a_prediction("worse", at=minutes(-(2**25))),
+    )
+    (path,) = sealed(tmp_path / "wal")
+    body = msgspec.msgpack.encode({"no": "event"})
+    path.write_bytes(path.read_bytes() + struct.pack("<II", len(body), crc32(body)) + body)
+    flusher = a_flusher(tmp_path)
+    assert flusher.flush_once() == 1
+    assert ids(rows(tmp_path)) == ["good"]
+    assert flusher.counters()["quarantined"] == 3
+    (kept,) = (tmp_path / "wal" / QUARANTINE).iterdir()
+    reasons = [json.loads(line)["reason"] for line in kept.read_text().splitlines()]
+    assert any("no name of a loop" in reason for reason in reasons)
+    assert any("outside the years" in reason for reason in reasons)
+    assert sealed(tmp_path / "wal") == []
+
+
+def test_a_torn_tail_is_cut(tmp_path):
+    wal = tmp_path / "wal" / "gone"
+    wal.mkdir(parents=True)
+    whole, torn = encode_frame(a_prediction("p1")), encode_frame(a_prediction("p2"))[:-3]
+    (wal / "0000000001.open").write_bytes(HEADER.pack(MAGIC, 0) + whole + torn)
+    flusher = a_flusher(tmp_path)
+    assert flusher.flush_once() == 1
+    assert flusher.counters()["torn_bytes"] == len(torn)
+    assert not (tmp_path / "wal" / QUARANTINE).exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda commit, data: commit.write_bytes(b""),
+        lambda commit, data: commit.write_bytes(commit.read_bytes()[:-30]),
+        lambda commit, data: commit.write_bytes(bytes(len(commit.read_bytes()))),
+        lambda commit, data: commit.write_bytes(commit.read_bytes().splitlines(keepends=True)[0]),
+        lambda commit, data: os.truncate(data, 0),
+        lambda commit, data: os.truncate(data, data.stat().st_size - 9),
+        lambda commit, data: data.unlink(),
+    ],
+    ids=["commit empty", "commit torn", "commit zeros", "commit cut at a line", "data empty", "data torn", "data gone"],
+)
+def test_a_commit_that_a_power_cut_damaged_is_made_again(tmp_path, damage):
+    """The segment is still there, as it is removed only after the syncs."""
+    seal(tmp_path, a_prediction("p1"))
+    a_flusher(tmp_path).flush_once()
+    seal(tmp_path, a_prediction("p2"))
+    (path,) = sealed(tmp_path / "wal")
+    content = path.read_bytes()
+    a_flusher(tmp_path).flush_once()
+    actions = [json.loads(line) for line in head(tmp_path).read_text().splitlines()]
+    (added,) = [action["add"]["path"] for action in actions if "add" in action]
+    damage(head(tmp_path), tmp_path / "lake" / "flights" / "predictions" / added)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    flusher = a_flusher(tmp_path)
+    assert flusher.flush_once() == 1
+    assert flusher.counters()["repaired"] == 1
+    assert [(row["seq"], row["id"]) for row in rows(tmp_path)] == [(1, "p1"), (2, "p2")]
+
+
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 100)])
+@pytest.mark.parametrize("what", ["*.checkpoint.parquet", "_last_checkpoint"])
+def test_a_damaged_checkpoint_is_dropped(tmp_path, monkeypatch, damage, what):
+    monkeypatch.setattr("leaven.storage.delta.CHECKPOINT_EVERY", 2)
+    lake = a_lake(tmp_path)
+    flusher = Flusher(tmp_path / "wal", lake)
+    for i in range(4):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        flusher.flush_once()
+    log = head(tmp_path).parent
+    for path in log.glob(what):
+        damage(path)
+        if path.name == "_last_checkpoint" and path.stat().st_size:
+            path.write_bytes(path.read_bytes()[:10])
+    seal(tmp_path, a_prediction("p4"))
+    assert a_flusher(tmp_path).flush_once() == 1
+    assert ids(rows(tmp_path)) == [f"p{i}" for i in range(5)]
+
+
+def test_a_table_that_is_whole_is_left_alone(tmp_path):
+    seal(tmp_path, a_prediction())
+    a_flusher(tmp_path).flush_once()
+    assert repair(tmp_path / "lake" / "flights" / "predictions") == []
+    assert repair(tmp_path / "lake" / "flights" / "nothing") == []
+
+
+def test_checkpoints_come_every_hundred_commits_and_the_table_opens_from_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("leaven.storage.delta.CHECKPOINT_EVERY", 3)
+    flusher = a_flusher(tmp_path)
+    for i in range(7):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        flusher.flush_once()
+    log = head(tmp_path).parent
+    assert {path.name[:20] for path in log.glob("*.checkpoint.parquet")} == {f"{3:020d}", f"{6:020d}"}
+    assert ids(rows(tmp_path)) == [f"p{i}" for i in range(7)]
+
+
+def test_a_busy_table_is_compacted_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("leaven.storage.flusher.COMPACT_EVERY", 5)
+    flusher = a_flusher(tmp_path)
+    for i in range(12):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        flusher.flush_once()
+        flusher.tend()
+    assert flusher.counters()["compactions"] == 2
+    assert len(table(tmp_path).file_uris()) <= 4
+    assert [row["seq"] for row in rows(tmp_path)] == list(range(1, 13))
+
+
+def test_it_runs_until_told_to_stop_and_empties_the_log_then(tmp_path):
+    stop, flusher = threading.Event(), a_flusher(tmp_path)
+    thread = threading.Thread(target=flusher.run, args=(stop,), kwargs={"every": 0.01})
+    thread.start()
+    log = a_log(tmp_path)
+    for i in range(200):
+        log.append(a_prediction(f"p{i}"))
+    log.close()
+    stop.set()
+    thread.join()
+    assert len(rows(tmp_path)) == 200
+    assert flusher.counters()["failures"] == 0

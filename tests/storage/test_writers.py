@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from leaven.storage.flusher import Flusher
+from leaven.storage.writers import backlog, watermark
+
+from .builders import NOON, StandingClock, a_label, a_lake, a_log, a_prediction, minutes, until_sealed
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+def test_an_empty_log_can_be_read_up_to_now(tmp_path):
+    assert watermark(tmp_path / "wal", NOON) == NOON
+    assert watermark(tmp_path / "wal", NOON, grace=timedelta(seconds=2)) == NOON - timedelta(seconds=2)
+
+
+def test_an_event_holds_the_watermark_back_until_it_is_in_the_lake(tmp_path):
+    clock, wal = StandingClock(), tmp_path / "wal"
+    log = a_log(tmp_path, clock, seal_seconds=60)
+    flusher = Flusher(wal, a_lake(tmp_path))
+    log.append(a_prediction(at=NOON))
+    clock.time = minutes(10)
+    before = NOON - MICROSECOND
+    assert watermark(wal, clock.now()) == before  # queued or written
+    assert flusher.flush_once() == 0
+    assert watermark(wal, clock.now()) == before  # in an open segment
+    log.close()
+    assert watermark(wal, clock.now()) == before  # sealed
+    assert flusher.flush_once() == 1
+    assert watermark(wal, clock.now()) == clock.now()
+
+
+def test_a_living_writer_with_nothing_unread_does_not_hold_it_back(tmp_path):
+    clock, wal = StandingClock(), tmp_path / "wal"
+    log = a_log(tmp_path, clock)
+    log.append_durably([a_label()]).result(10)
+    until_sealed(wal)
+    Flusher(wal, a_lake(tmp_path)).flush_once()
+    clock.time = minutes(10)
+    assert watermark(wal, clock.now()) == minutes(10)
+    log.append(a_prediction(at=minutes(10)))
+    assert watermark(wal, minutes(20)) == minutes(10) - MICROSECOND
+    log.close()
+
+
+def test_the_oldest_moment_counts_whatever_the_order(tmp_path):
+    log = a_log(tmp_path, StandingClock(minutes(9)), seal_seconds=60)
+    for minute in (5, 3, 7):
+        log.append_durably([a_label(at=NOON, received=minutes(minute))]).result(10)
+    assert watermark(tmp_path / "wal", minutes(9)) == minutes(3) - MICROSECOND
+    log.close()
+    assert watermark(tmp_path / "wal", minutes(9)) == minutes(3) - MICROSECOND
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from storage.builders import StandingClock, a_label, a_log, minutes
+log = a_log(Path(sys.argv[1]), StandingClock(minutes(3)), seal_seconds=60)
+log.append_durably([a_label(at=minutes(3))]).result(10)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_open_holds_it_back_and_is_flushed(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        check=False,
+    )
+    wal, lake = tmp_path / "wal", a_lake(tmp_path)
+    assert backlog(wal).living == 0
+    assert backlog(wal).segments == 1
+    assert watermark(wal, minutes(60)) == minutes(3) - MICROSECOND
+    assert Flusher(wal, lake).flush_once() == 1
+    assert watermark(wal, minutes(60)) == minutes(60)
+    assert list(wal.iterdir()) == []  # the dead writer's folder is gone
