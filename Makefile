@@ -53,9 +53,10 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	@failed=0; \
+	for check in "ruff check" "ruff format --check" mypy; do \
+		echo "$(BIN)/$$check"; $(BIN)/$$check || failed=1; \
+	done; exit $$failed
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

@@ -51,12 +51,16 @@ def main() -> None:
     if given.bare:
         serve_bare(int(given.bare[0]), Path(given.bare[1]))
         return
-    with tempfile.TemporaryDirectory() as folder, installation(Path(folder)) as (home, artifact):
-        with gateway_process(home) as ours, bare_process(artifact) as bare:
-            rounds = [
-                {name: measure(port, pid, given.seconds, given.connections) for name, (port, pid) in servers.items()}
-                for servers in [{"gateway": ours, "bare": bare}] * given.rounds
-            ]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        installation(Path(folder)) as (home, artifact),
+        gateway_process(home) as ours,
+        bare_process(artifact) as bare,
+    ):
+        rounds = [
+            {name: measure(port, pid, given.seconds, given.connections) for name, (port, pid) in servers.items()}
+            for servers in [{"gateway": ours, "bare": bare}] * given.rounds
+        ]
     ratios = [each["gateway"]["per_cpu_second"] / each["bare"]["per_cpu_second"] for each in rounds]
     print(json.dumps({"rounds": rounds, "ratio": round(statistics.median(ratios), 3)}, indent=2))
 
@@ -126,6 +130,19 @@ def bare_process(artifact: Path) -> Iterator[tuple[int, int]]:
             process.wait(20)
 
 
+class Input(msgspec.Struct):
+    """A tensor of a request, as far as the bare application reads it."""
+
+    name: str
+    data: list[Any]
+
+
+class Request(msgspec.Struct):
+    """A request, as far as the bare application reads it."""
+
+    inputs: list[Input]
+
+
 def serve_bare(descriptor: int, artifact: Path) -> None:
     """Serve the bare application on a socket that listens."""
     import uvicorn
@@ -134,13 +151,6 @@ def serve_bare(descriptor: int, artifact: Path) -> None:
     from leaven.registry.artifacts import unpacked
 
     model = load_artifact(unpacked(artifact.read_bytes()))
-
-    class Input(msgspec.Struct):
-        name: str
-        data: list[Any]
-
-    class Request(msgspec.Struct):
-        inputs: list[Input]
 
     decode, encode = msgspec.json.Decoder(Request).decode, msgspec.json.Encoder().encode
     headers = [(b"content-type", b"application/json")]
@@ -188,7 +198,7 @@ async def ask_for(port: int, seconds: float, connections: int) -> list[float]:
 
     async def call() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() < end:
+        while True:  # at least once, so that a caller may ask whether anybody answers
             began = time.perf_counter()
             writer.write(sent)
             reply = await reader.readuntil(b"\r\n\r\n")
@@ -196,6 +206,8 @@ async def ask_for(port: int, seconds: float, connections: int) -> list[float]:
             length = int(reply.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
             waits.append(time.perf_counter() - began)
+            if time.perf_counter() >= end:
+                break
         writer.close()
 
     await asyncio.gather(*(call() for _ in range(connections)))
@@ -206,7 +218,7 @@ def wait_for(port: int) -> None:
     """Wait until a server answers."""
     for _ in range(600):
         try:
-            asyncio.run(ask_for(port, 0.0001, 1))
+            asyncio.run(asyncio.wait_for(ask_for(port, 0.0001, 1), 20))
             return
         except (OSError, AssertionError, asyncio.IncompleteReadError):
             time.sleep(0.1)

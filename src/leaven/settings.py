@@ -24,6 +24,7 @@ class Settings:
     query_memory: str
     train_seconds: float
     train_memory_mb: int
+    parent: int | None
 
     @property
     def wal(self) -> Path:
@@ -55,7 +56,24 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
         train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
         train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
+        parent=int(env["LEAVEN_PARENT"]) if env.get("LEAVEN_PARENT") else None,
     )
+
+
+def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
+    """Return the environment of a process that belongs to this installation and ends with the process `parent`."""
+    return os.environ | {
+        "LEAVEN_HOME": str(settings.home),
+        "LEAVEN_DATABASE": settings.database,
+        "LEAVEN_LAKE": settings.lake,
+        "LEAVEN_CLOCK": settings.clock,
+        "LEAVEN_DURABILITY": settings.durability,
+        "LEAVEN_SEAL_SECONDS": str(settings.seal_seconds),
+        "LEAVEN_QUERY_MEMORY": settings.query_memory,
+        "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
+        "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),
+        "LEAVEN_PARENT": str(parent),
+    }
 
 
 def debugging(environment: Mapping[str, str] | None = None) -> bool:

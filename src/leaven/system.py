@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from leaven.errors import LeavenError
-from leaven.settings import Settings
+from leaven.settings import Settings, environment_for_parts
 
 STOP_SECONDS = 20.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -162,7 +162,7 @@ class System:
                 stderr=output,
                 # A Ctrl-C reaches the whole foreground group: the parts must end in our order, not all at once.
                 start_new_session=True,
-                env=_environment(self.settings),
+                env=environment_for_parts(self.settings, parent=os.getpid()),
             )
         finally:
             if output is not None:
@@ -174,22 +174,6 @@ class System:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, OSError):
             return False
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """The environment of a part: ours, and the id of this process, with which the part ends."""
-    chosen = {
-        "LEAVEN_DATABASE": settings.database,
-        "LEAVEN_LAKE": settings.lake,
-        "LEAVEN_CLOCK": settings.clock,
-        "LEAVEN_DURABILITY": settings.durability,
-        "LEAVEN_SEAL_SECONDS": str(settings.seal_seconds),
-        "LEAVEN_QUERY_MEMORY": settings.query_memory,
-        "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
-        "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),
-        "LEAVEN_PARENT": str(os.getpid()),
-    }
-    return os.environ | chosen
 
 
 def _free(host: str, port: int) -> int:

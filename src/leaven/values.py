@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, TypeVar, dataclass_transform
@@ -35,9 +36,9 @@ def as_written(self: Any) -> str:
         if _at_default(field, given):
             by_name = True
         elif by_name or field.kw_only:
-            parts.append(f"{field.name}={_written(given)}")
+            parts.append(f"{field.name}={written(given)}")
         else:
-            parts.append(_written(given))
+            parts.append(written(given))
     return f"{type(self).__name__}({', '.join(parts)})"
 
 
@@ -48,10 +49,13 @@ def _at_default(field: Field[Any], given: object) -> bool:
     return factory is not MISSING and bool(given == factory())
 
 
-def _written(given: object) -> str:
+def written(given: object) -> str:
+    """Return the literal, or the constructor call, that makes `given`."""
     # Sequences are kept as tuples but written as lists in a loop file.
     if isinstance(given, tuple | list):
-        return f"[{', '.join(_written(item) for item in given)}]"
+        return f"[{', '.join(written(item) for item in given)}]"
+    if isinstance(given, float) and math.isinf(given):
+        return "1e999" if given > 0 else "-1e999"  # `inf` is a name, not a literal
     return (
         f'"{given}"' if isinstance(given, str) and given.isprintable() and not set(given) & {'"', "\\"} else repr(given)
     )

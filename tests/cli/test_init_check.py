@@ -127,6 +127,16 @@ def test_what_init_writes_passes_check_on_the_same_sample(tmp_path, run, suffix)
     assert {"ok learner", "ok answers", "ok label", "ok label window", "ok holdout"} <= findings_of(checked).keys()
 
 
+def test_a_slow_stream_gets_gates_and_stages_that_it_can_feed(tmp_path, run):
+    """Two rows a day are judged by what there is, and prove nothing in production."""
+    data, path = a_sample(tmp_path / "slow.parquet", rows=1400, days=700), tmp_path / "slow.py"
+    assert (done := run("init", data, "--out", path)).returncode == 0, done.stderr
+    loop = load_loop(path)
+    assert loop.rollout == ()
+    assert loop.gates[0].min_rows < 60
+    assert (done := run("check", path, "--data", data)).returncode == 0, done.stdout
+
+
 def test_every_guess_is_explained_in_the_file(rentals_loop):
     text = rentals_loop.read_text()
     for said in (
@@ -139,6 +149,12 @@ def test_every_guess_is_explained_in_the_file(rentals_loop):
     ):
         assert said in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_without_xgboost_the_file_uses_what_is_there(rentals, tmp_path, run, monkeypatch):
+    monkeypatch.setattr("leaven.cli.init.find_spec", lambda name: None)
+    assert run("init", rentals, "--out", tmp_path / "own.py").returncode == 0
+    assert repr(load_loop(tmp_path / "own.py").learner) == "ScikitLearn(HistGradientBoostingClassifier())"
 
 
 def test_a_persons_word_wins_over_a_guess(rentals, tmp_path, run):
@@ -260,3 +276,14 @@ def test_the_flights_are_understood_without_a_word(shared_data, tmp_path, run):
     done = run("check", path, "--data", data, "--json")
     assert done.returncode == 0, done.stdout
     assert "97.2% of 336776 rows have a label" in findings_of(done)["ok label"]
+
+
+def test_an_event_that_did_not_happen_is_told_by_silence(rentals_loop, rentals, tmp_path, run):
+    """A 0 in a file of the past is no event: with `Happens` every row has a label, and the 1s stay as many."""
+    text = rentals_loop.read_text().replace("import Feature, Label", "import Feature, Happens")
+    path = tmp_path / "happens.py"
+    path.write_text(re.sub(r'Label\("is_late", above=0.5, ', 'Happens("is_late", ', text))
+    lates = duckdb.sql(f"SELECT avg(coalesce(is_late, 0)) FROM '{rentals}'").fetchall()[0][0]
+    said = findings_of(run("check", path, "--data", rentals, "--json"))["ok label"]
+    assert said.startswith("100.0% of 6000 rows")
+    assert float(said.split("; ")[1].split("%")[0]) == pytest.approx(100 * lates, abs=0.3)

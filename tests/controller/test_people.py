@@ -107,7 +107,7 @@ def test_while_a_refresh_or_trial_is_under_way_nothing_else_starts():
     with pytest.raises(state.RefreshUnderWay, match="busy"):
         driver.ask()
     with pytest.raises(state.RefreshUnderWay):
-        prove(driver.parts, driver.loop, 1, start_with=None, by="ada", now=driver.now)
+        prove(driver.parts, driver.loop, int(trial.challenger), start_with=None, by="ada", now=driver.now)
     idle = two_versions()
     idle.ask()
     with pytest.raises(state.RefreshUnderWay, match="requested"):

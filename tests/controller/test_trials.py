@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from leaven.controller import state
@@ -145,33 +146,26 @@ def test_a_trial_that_never_sees_enough_gives_up_when_its_patience_is_over():
 
 
 def test_loops_with_names_alike_keep_their_trials_apart():
-    driver, _ = a_trial(name="my-tecs")
-    other = a_loop(name="my-recs")
-    driver.parts.loop = {"my-tecs": driver.loop, "my-recs": other}.__getitem__
-    refresh = driver.refreshes()[-1].id.replace("my-tecs", "my-recs")
+    driver, trial = a_trial(name="my-tecs")
+    other, refresh = a_loop(name="my-recs"), driver.refreshes()[-1]
     with driver.database.write() as connection:
         loops.put(connection, other, path="", source="", at=0)
         artifact = versions.version(connection, "my-tecs", 1).artifact
-        for _ in range(2):
-            number = versions.register(
+        first, second = (
+            versions.register(
                 connection, "my-recs", artifact=artifact, format="skops", mode="fit", definition_digest="x", at=0
             )
-        aliases.set_alias(connection, "my-recs", "champion", 1, decision="d", at=0)
-        for _ in range(int(refresh.rpartition("-r")[2])):
-            asked = state.open_refresh(connection, "my-recs", driver.refreshes()[0].cause, as_of=0, now=0)
-            if asked.id != refresh:
-                ended = replace_state(asked, "failed")
-                state.save_refresh(connection, ended, now=0)
-    assert asked.id == refresh
-    trial = begin_trial(driver.parts, other, number, refresh=refresh, now=driver.now)
-    assert (trial.loop, trial.challenger) == ("my-recs", "2")
-    assert trial.id.startswith("my-recs-")
-
-
-def replace_state(refresh, to):
-    import msgspec
-
-    return msgspec.structs.replace(refresh, state=to)
+            for _ in range(2)
+        )
+        aliases.set_alias(connection, "my-recs", "champion", first, decision="d", at=0)
+        for number in range(2):
+            asked = state.open_refresh(connection, "my-recs", refresh.cause, as_of=0, now=0)
+            if number == 0:
+                state.save_refresh(connection, msgspec.structs.replace(asked, state="failed"), now=0)
+    assert asked.id == refresh.id.replace("my-tecs", "my-recs")
+    begun = begin_trial(driver.parts, other, second, refresh=asked.id, now=driver.now)
+    assert (begun.loop, begun.challenger, begun.refresh) == ("my-recs", str(second), asked.id)
+    assert begun.id != trial.id
 
 
 def test_a_second_trial_of_a_loop_is_refused_while_one_is_open():

@@ -199,6 +199,7 @@ def reader(tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.Mon
         yield Reader(tmp_path, free_port(), stack)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUNNABLE, ids=named)
 def test_what_a_page_tells_to_do_works(page: Path, reader: Reader):
     """One test per page that stands alone; the pages that continue it follow in the same test."""

@@ -1,5 +1,7 @@
 """What every learner must keep, whatever it is made of."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
@@ -171,3 +173,14 @@ def test_an_update_refuses_a_parent_of_another_task(learner):
 def test_a_learner_prints_the_expression_that_makes_it_again(learner, task):
     assert eval(repr(learner)) == learner
     assert hash(eval(repr(learner))) == hash(learner)
+
+
+@for_every_learner
+def test_threads_that_share_a_model_get_the_answers_one_alone_gets(learner, task):
+    data = a_training_set(task=task)
+    model = load(learner.format, learner.fit(data, seed=1))
+    alone = [model.predict(data.matrix[i : i + 7]) for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: model.predict(data.matrix[i : i + 7]), range(40)))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -18,7 +18,7 @@ from leaven.storage.frames import HEADER, MAGIC, encode_frame
 from leaven.storage.repair import repair
 from leaven.storage.writers import QUARANTINE, stored_writers
 
-from .builders import a_label, a_lake, a_log, a_prediction, ids, minutes, seal, sealed, until_sealed
+from .builders import a_label, a_lake, a_log, a_prediction, a_source, ids, minutes, seal, sealed, until_sealed
 
 
 def a_flusher(folder, **other):
@@ -268,6 +268,26 @@ def test_checkpoints_come_every_hundred_commits_and_the_table_opens_from_them(tm
     log = head(tmp_path).parent
     assert {path.name[:20] for path in log.glob("*.checkpoint.parquet")} == {f"{3:020d}", f"{6:020d}"}
     assert ids(rows(tmp_path)) == [f"p{i}" for i in range(7)]
+
+
+def test_old_commits_go_once_a_checkpoint_covers_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("leaven.storage.delta.CHECKPOINT_EVERY", 3)
+    lake = a_lake(tmp_path)
+    flusher = Flusher(tmp_path / "wal", lake)
+    for i in range(8):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        flusher.flush_once()
+    log = head(tmp_path).parent
+    for path in log.iterdir():
+        os.utime(path, (time.time() - 40 * 86_400,) * 2)
+    marks = a_source(lake).marks()
+    lake.vacuum("flights")
+    assert len(list(log.glob("*.json"))) < 6
+    assert ids(rows(tmp_path)) == [f"p{i}" for i in range(8)]
+    assert a_source(a_lake(tmp_path)).marks() == marks
+    seal(tmp_path, a_prediction("p8"))
+    assert a_flusher(tmp_path).flush_once() == 1
+    assert len(rows(tmp_path)) == 9
 
 
 def test_a_busy_table_is_compacted_while_it_runs(tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ def plain_reading(served, heard, span, rule, as_of):
     return [event.id for event in live], labels
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     story=stories(), start=st.integers(0, 100), length=st.integers(1, 250), as_of=st.integers(0, 500),
     rule=st.sampled_from([LATE, Label("arr_delay", within="30m", take="first"), Happens("arr_delay", within="1h")]),
@@ -216,7 +216,7 @@ def test_the_first_prediction_is_the_oldest_live_one(tmp_path):
 
 def test_an_answer_at_marks_is_the_same_bit_for_bit_after_appends_compaction_and_clean_up(tmp_path):
     lake = a_lake(tmp_path)
-    for i in range(30):
+    for i in range(12):
         commit(
             lake, a_prediction(f"p{i}", at=minutes(i * 7), unit=f"u{i % 3}", features={"carrier": "UA", "n": i}),
             a_label(f"p{i}", float(i), at=minutes(i * 7 + 5)), a_label(None, 50.0, unit="u1", at=minutes(i * 7)),
@@ -226,7 +226,7 @@ def test_an_answer_at_marks_is_the_same_bit_for_bit_after_appends_compaction_and
     asked = {"marks": marks, "end": minutes(10**4), "as_of": minutes(10**4)}
     before = content(examples(lake, **asked))
     # Later events within the same span, feedback on the same rows, a new feature, values of another type.
-    for i in range(30):
+    for i in range(12):
         commit(
             lake, a_prediction(f"q{i}", at=minutes(i), features={"carrier": 5, "n": 0.5, "new": True}),
             a_label(f"p{i}", 0.0, at=minutes(i * 7 + 6)), a_label(f"p{i}", 99.0, at=minutes(i * 7), kind="correction"),
@@ -286,7 +286,7 @@ def test_a_feature_may_change_its_type_and_old_rows_stay_readable(tmp_path, firs
 feature_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(names=st.lists(feature_names, min_size=1, max_size=8, unique=True))
 def test_features_of_any_name_keep_apart(names):
     names += [name.upper() for name in names] + [name.lower() for name in names] + ["a.b", "a$long", "a~b", "%41"]

@@ -157,3 +157,12 @@ def test_a_full_disk_closes_the_log_and_a_new_segment_opens_it_again(tmp_path):
     assert kept[-1] == "after"
     assert "refused" not in kept
     assert len(sealed(tmp_path / "wal")) == 2
+
+
+def test_a_process_that_only_logs_loads_no_engine():
+    asked = (
+        "import sys, leaven.storage.wal, leaven.storage.writers\n"
+        "print(sorted({'duckdb', 'deltalake', 'arro3', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -75,20 +75,21 @@ def init(
 def loop_file(name: str, sample: Sample, guesses: Guesses, lengths: Pace) -> str:
     """Return the text of a loop file in which every guess is explained."""
     label, bound = guesses.label.column, guesses.label_bound
-    learner, learner_import = _learner(bound is not None)
+    learner, own, others = _learner(binary=bound is not None)
     asked = f"How much is {label}?" if bound is None else f"Is {label} above {bound:g}?"
     above = "" if bound is None else f"above={bound:g}, "
-    shares = ", ".join(f"{share:g}" for share in lengths.shares)
+    stages = "from leaven.experiments import Canary, Shadow\n" if lengths.shares else ""
+    loss = "absolute_error" if bound is None else "log_loss"
+    enough = "" if lengths.gate_rows is None else f", min_rows={lengths.gate_rows}"
     return f'''"""{_plain(asked)}
 
 Written by leaven init from {_plain(sample.path.name)}: read the guesses, then edit.
 """
 
-from leaven import Feature, Label, Loop
+{others}from leaven import Feature, Label, Loop
 from leaven.curation import Recent
-from leaven.experiments import Canary, Shadow
-from leaven.gates import NotWorse, Sane
-{learner_import}
+{stages}from leaven.gates import NotWorse, Sane
+{own}
 from leaven.training import Stateless
 from leaven.triggers import Every
 
@@ -103,12 +104,19 @@ loop = Loop(
     plan=Stateless(),
     triggers=[Every("{lengths.every}")],
     # A challenger meets traffic only if it is no worse than the champion on the newest labelled rows.
-    gates=[NotWorse("{"absolute_error" if bound is None else "log_loss"}", on="fresh"), Sane()],
-    # In production it first answers unseen, then serves a growing share of the units.
-    rollout=[Shadow("{lengths.shadow}"), Canary({shares}, each="{lengths.canary}")],
-    holdout="{lengths.holdout}",
+    gates=[NotWorse("{loss}", on="fresh"{enough}), Sane()],
+{_rollout(lengths)}    holdout="{lengths.holdout}",
 )
 '''
+
+
+def _rollout(lengths: Pace) -> str:
+    if not lengths.shares:
+        why = "In two weeks too few units come by to prove a version on; one that passes the gates serves at once."
+        return f"{_comment(why)}    rollout=[],\n"
+    shares = ", ".join(f"{share:g}" for share in lengths.shares)
+    why = "In production it first answers unseen, then serves a growing share of the units."
+    return f'{_comment(why)}    rollout=[Shadow("{lengths.shadow}"), Canary({shares}, each="{lengths.canary}")],\n'
 
 
 def _features(guesses: Guesses) -> str:
@@ -146,12 +154,13 @@ def _pace_reason(lengths: Pace) -> str:
     return f"{rate} The newest {lengths.holdout} are kept to judge by."
 
 
-def _learner(binary: bool) -> tuple[str, str]:
+def _learner(*, binary: bool) -> tuple[str, str, str]:
+    """A learner that this environment can run, and the imports that it needs: of Leaven, and of others."""
     if find_spec("xgboost") is not None:
-        return "XGBoost(rounds=100, max_depth=6, eta=0.1)", "from leaven.learners import XGBoost"
+        return "XGBoost(rounds=100, max_depth=6, eta=0.1)", "from leaven.learners import XGBoost", ""
     kind = f"HistGradientBoosting{'Classifier' if binary else 'Regressor'}"
-    imports = f"from sklearn.ensemble import {kind}\n\nfrom leaven.learners import ScikitLearn"
-    return f"ScikitLearn({kind}())", imports
+    own = "from leaven.learners import ScikitLearn"
+    return f"ScikitLearn({kind}())", own, f"from sklearn.ensemble import {kind}\n\n"
 
 
 def _comment(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,7 +25,8 @@ _WINDOWS = {
 }
 _STAGES = ("6h", "12h", "1d", "2d", "3d", "7d", "14d")
 _HOLDOUTS = ("6h", "12h", "1d", "2d", "3d", "7d", "14d", "28d")
-_TRAINING_ROWS, _HOLDOUT_ROWS, _STAGE_UNITS = 20_000, 1_000, 150
+_TRAINING_ROWS, _STAGE_UNITS = 20_000, 150
+_HOLDOUT_ROWS, _LEAST_HOLDOUT_ROWS = 1_000, 300
 _TIMELY = 0.995  # share of outcomes that the label's window should hold
 
 
@@ -39,41 +41,57 @@ class Pace:
     window: str
     every: str
     holdout: str
+    gate_rows: int | None  # that the gates must do with, where the data is too slow for their usual number
     shadow: str
     canary: str
-    shares: tuple[float, ...]
+    shares: tuple[float, ...]  # of the units in the canary's steps; none where traffic is too slow to prove anything
 
 
 def pace(sample: Sample, guesses: Guesses) -> Pace:
     """Return lengths that give training, gates and stages enough rows at the sample's rate."""
     within, timely = _within(sample, guesses)
     if guesses.time is None:
-        return Pace(None, 0.0, within, timely, "28d", "7d", "2d", "1d", "1d", (0.1, 0.5))
-    column = sample.columns[guesses.time.column]
+        return Pace(None, 0.0, within, timely, "28d", "7d", "2d", None, "1d", "1d", (0.1, 0.5))
+    column, outcome = sample.columns[guesses.time.column], sample.columns[guesses.label.column]
     days = days_between(column.low, column.high)
-    rows, units = sample.rows / days, _units_a_day(sample, guesses)
+    labelled, units = outcome.known / days, _units_a_day(sample, guesses)
     # A window that is most of the sample leaves nothing to see a change by.
     fitting = [length for length in _WINDOWS if duration(length) <= timedelta(days=days / 3)] or ["1d"]
-    window = _shortest(fitting, rows, _TRAINING_ROWS)
-    holdouts = [length for length in _HOLDOUTS if duration(length) <= duration(window) / 3] or ["6h"]
-    shares = (0.1, 0.5) if 0.1 * units * 14 >= _STAGE_UNITS else (0.5,)
+    window = _shortest(fitting, labelled, _TRAINING_ROWS)
+    holdout = _holdout(window, labelled)
+    few = labelled * _in_days(holdout) < _LEAST_HOLDOUT_ROWS
+    shares = tuple(share for share in (0.1, 0.5) if share * units * 14 >= _STAGE_UNITS)
     return Pace(
-        rows,
-        days,
-        within,
-        timely,
-        window,
-        _WINDOWS[window],
-        _shortest(holdouts, rows, _HOLDOUT_ROWS),
-        _shortest(_STAGES, units, _STAGE_UNITS),
-        _shortest(_STAGES, units * shares[0], _STAGE_UNITS),
-        shares,
+        rows_a_day=sample.rows / days,
+        days=days,
+        within=within,
+        timely=timely,
+        window=window,
+        every=_WINDOWS[window],
+        holdout=holdout,
+        gate_rows=max(2, int(labelled * _in_days(holdout) / 2)) if few else None,
+        shadow=_shortest(_STAGES, units, _STAGE_UNITS),
+        canary=_shortest(_STAGES, units * min(shares, default=1.0), _STAGE_UNITS),
+        shares=shares,
     )
 
 
-def _shortest(lengths: tuple[str, ...] | list[str], a_day: float, enough: float) -> str:
+def _holdout(window: str, labelled: float) -> str:
+    """The shortest stretch that judges well and is a small part of the window, else one that judges at all."""
+    small = [length for length in _HOLDOUTS if duration(length) <= duration(window) / 3] or [_HOLDOUTS[0]]
+    best = _shortest(small, labelled, _HOLDOUT_ROWS)
+    if labelled * _in_days(best) >= _LEAST_HOLDOUT_ROWS:
+        return best
+    return _shortest(_HOLDOUTS, labelled, _LEAST_HOLDOUT_ROWS)
+
+
+def _shortest(lengths: Sequence[str], a_day: float, enough: float) -> str:
     """The shortest length that holds enough at this rate, or the longest."""
-    return next((each for each in lengths if a_day * (duration(each) / timedelta(days=1)) >= enough), lengths[-1])
+    return next((each for each in lengths if a_day * _in_days(each) >= enough), lengths[-1])
+
+
+def _in_days(length: str) -> float:
+    return duration(length) / timedelta(days=1)
 
 
 def _within(sample: Sample, guesses: Guesses) -> tuple[str, float | None]:

@@ -98,7 +98,7 @@ class Controller:
                 span = matured_span(now, over=over, window=loop.label.window)
                 reference = self._reference(loop.name, champion, metric)
                 examples = source.examples(span, loop.label, as_of=now)
-                seen[metric, over] = performance(examples, metric, now=now, reference=reference)
+                seen[metric, over] = performance(examples, metric, version=str(champion), now=now, reference=reference)
             return seen[metric, over]
 
         return Facts(

@@ -164,7 +164,7 @@ class ReplayDriver:
         """Return how the served answers did, and what the loop did."""
         with self.database.read() as connection:
             made = versions.versions(connection, self.loop.name)
-            decided = decisions(connection, self.loop.name)[::-1]
+            decided = decisions(connection, self.loop.name)
             ended = state.latest_refreshes(connection, self.loop.name, limit=1_000_000)
             trials = state.latest_trials(connection, self.loop.name, limit=1_000_000)
         starts = [begin + i * window for i in range(int((end - begin) / window) + 1) if begin + i * window < end]

@@ -108,14 +108,8 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
         parts.fence(connection)
         snapshots.put(connection, kept)
     before_it = int(parent.lineage.get("learnt", 0)) if parent is not None and mode == "update" else 0
-    added = {
-        "snapshot": kept.id,
-        "rows": taken.rows,
-        "learnt": before_it + taken.rows,
-        "mode": mode,
-        "parent": champion,
-    }
-    return StepResult("done", payload | added)
+    added = {"snapshot": kept.id, "rows": taken.rows, "learnt": before_it + taken.rows, "mode": mode}
+    return StepResult("done", payload | added | {"parent": champion})
 
 
 def _parts(

@@ -152,9 +152,10 @@ def _told(examples: Examples) -> list[str]:
 
 
 def _bytes(column: NDArray[Any]) -> bytes:
-    """The column's content, independent of whether numbers came as ints, floats or objects."""
+    """The column's content, independent of whether numbers came as ints, floats or objects, and gaps as None or NaN."""
     if column.dtype.kind == "M":
         return column.astype("datetime64[us]").astype("<i8").tobytes()
-    if column.dtype.kind in "iufb":
-        return column.astype("<f8").tobytes()
+    if column.dtype.kind in "iufb" or not any(isinstance(given, str) for given in column.tolist()):
+        numbers = column.astype("<f8")
+        return np.where(np.isnan(numbers), np.nan, numbers).tobytes()  # one NaN for all
     return msgspec.msgpack.encode(column.tolist())

@@ -70,7 +70,8 @@ class LiveFlights:
     loop_file: Path
     flights: Path
     tell: Callable[[Decision], None] = lambda decision: None
-    told: set[str] = field(default_factory=set)
+    seen: list[Decision] = field(default_factory=list)
+    settled_at: float = 0.0  # real time at which the latest routes were known to be in force
 
     def __post_init__(self) -> None:
         """Open the parts; nothing runs yet."""
@@ -121,6 +122,7 @@ class LiveFlights:
         self._wait(lambda: self._looked(loop) >= micros(now), "the controller to look")
         self._wait(lambda: not self._in_steps(loop), "the refresh to take its steps")
         self._wait(lambda: self._in_force(loop), "the gateways to take the routes")
+        self.settled_at = time.time()
         self._tell(loop)
 
     def _looked(self, loop: Loop) -> int:
@@ -149,10 +151,9 @@ class LiveFlights:
     def _tell(self, loop: Loop) -> None:
         with self.app.database.read() as connection:
             known = decisions.decisions(connection, loop.name)
-        for decision in reversed(known):
-            if decision.id not in self.told:
-                self.told.add(decision.id)
-                self.tell(decision)
+        for decision in known[len(self.seen) :]:
+            self.seen.append(decision)
+            self.tell(decision)
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -8,7 +8,8 @@ moves it from event to event, so that a week passes in seconds for every process
 from __future__ import annotations
 
 import http.client
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ import msgspec
 import numpy as np
 
 from leaven.clock import FileClock
-from leaven.duration import instant, micros
+from leaven.duration import instant
 from leaven.errors import LeavenError
 from leaven.events.columns import column_time
 from leaven.loop import Loop
@@ -51,8 +52,17 @@ class Sent:
 class Sender:
     """Streams flights, and what came of them, to a gateway; the clock goes with them."""
 
-    def __init__(self, loop: Loop, flights: History, *, host: str, port: int, clock: FileClock) -> None:
-        self._loop, self._flights, self._clock = loop, flights, clock
+    def __init__(
+        self,
+        loop: Loop,
+        flights: History,
+        *,
+        host: str,
+        port: int,
+        clock: FileClock,
+        timer: Callable[[], float] = time.time,
+    ) -> None:
+        self._loop, self._flights, self._clock, self._timer = loop, flights, clock, timer
         self._connection = http.client.HTTPConnection(host, port, timeout=30)
         self._next = int(np.searchsorted(flights.at, column_time(clock.now()), side="left"))
         # Outcomes in the order in which they become known; only of flights that this sender asks about.
@@ -96,8 +106,7 @@ class Sender:
         }
         reply = self._post(f"/v2/models/{self._loop.name}/infer", body)
         said = reply["parameters"]
-        now = micros(datetime.now().astimezone())
-        self.sent.answers[name] = (reply["outputs"][0]["data"][0], said["version"], said["arm"], now / 1e6)
+        self.sent.answers[name] = (reply["outputs"][0]["data"][0], said["version"], said["arm"], self._timer())
         self.sent.predictions += 1
 
     def _report(self, now: np.datetime64) -> None:

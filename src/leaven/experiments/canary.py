@@ -13,6 +13,7 @@ from leaven.experiments.verdict import Step, Verdict, check_stage_metric
 from leaven.stats.exact import more_failures_p_value
 from leaven.stats.intervals import difference_interval
 from leaven.stats.looks import alpha_at_look
+from leaven.values import written
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -72,12 +73,8 @@ class Canary:
     def __repr__(self) -> str:
         defaults: dict[str, Any] = self.__init__.__kwdefaults__  # type: ignore[misc]
         given = {name: getattr(self, name) for name in defaults}
-        parts = [repr(share) for share in self.shares]
-        parts += [
-            f'{name}="{kept}"' if isinstance(kept, str) else f"{name}={kept!r}"
-            for name, kept in given.items()
-            if kept != defaults[name]
-        ]
+        parts = [written(share) for share in self.shares]
+        parts += [f"{name}={written(kept)}" for name, kept in given.items() if kept != defaults[name]]
         return f"Canary({', '.join(parts)})"
 
     def steps(self) -> tuple[Step, ...]:

@@ -16,7 +16,7 @@ from leaven.events.log import EventLog
 from leaven.events.records import PredictionServed
 from leaven.experiments.assignment import POSITIONS
 from leaven.experiments.routing import ShadowRoute
-from leaven.gateway.rows import Columns
+from leaven.gateway.rows import MAX_ROWS, Columns
 from leaven.gateway.serving import Answers, Prediction, Serving, ask, shadowed, take
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ class Shadows:
     within the deadline), dropped_log (the event log was full), dropped_stopped.
     """
 
-    def __init__(self, log: EventLog, *, timer: Callable[[], float], limit: int = 2_000, deadline: float = 2.0) -> None:
+    def __init__(
+        self, log: EventLog, *, timer: Callable[[], float], limit: int = 2 * MAX_ROWS, deadline: float = 5.0
+    ) -> None:
         """Make a queue of at most `limit` rows, none answered later than `deadline` seconds after its reply."""
         self.counts: Counter[str] = Counter()
         self._log, self._timer, self._limit, self._deadline = log, timer, limit, deadline

@@ -20,11 +20,14 @@ def matured_span(now: datetime, *, over: timedelta, window: timedelta) -> Span:
     return Span(end - over, end)
 
 
-def performance(examples: Examples, metric: str, *, now: datetime, reference: Interval | None) -> Signal:
+def performance(examples: Examples, metric: str, *, version: str, now: datetime, reference: Interval | None) -> Signal:
     """Return the champion's metric on the mature ones of these examples, beside what it was when it was proven.
 
-    Only answers that the champion gave count: a canary's are its own business.
+    Only answers that `version` gave as champion count: a canary's are its own business, and those of the champion
+    before it say nothing of this one.
     """
-    served = examples.take((examples.predictions.arm == "champion") & ~np.isnan(examples.predictions.answer)).mature()
-    measured = METRICS[metric].measure(served.labels.value, served.predictions.answer)
+    served = examples.predictions
+    its_own = (served.arm == "champion") & (served.version == version) & ~np.isnan(served.answer)
+    judged = examples.take(its_own).mature()
+    measured = METRICS[metric].measure(judged.labels.value, judged.predictions.answer)
     return Signal(f"performance:{metric}", micros(now), measured, reference)

@@ -46,18 +46,20 @@ def log_losses(label: Floats, answer: Floats) -> Floats:
 
 def brier_losses(label: Floats, answer: Floats) -> Floats:
     """Return the squared distance of the probability from what happened, per row."""
-    distance: Floats = answer - label
-    return distance * distance
+    squares: Floats = (answer - label) ** 2
+    return squares
 
 
 def errors(label: Floats, answer: Floats) -> Floats:
     """Return 1 where the likelier class by the answer is not the one that happened, per row."""
-    return ((answer >= 0.5) != (label > 0.5)).astype(np.float64)
+    wrong: Floats = ((answer >= 0.5) != (label > 0.5)).astype(np.float64)
+    return wrong
 
 
 def absolute_errors(label: Floats, answer: Floats) -> Floats:
     """Return the distance of the answer from the value, per row."""
-    return np.abs(answer - label)
+    distances: Floats = np.abs(answer - label)
+    return distances
 
 
 def squared_errors(label: Floats, answer: Floats) -> Floats:

@@ -36,7 +36,7 @@ _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_lo
 # Statistics make commits slow where there are many files; these two columns are all that files are picked by.
 _CONFIGURATION: Mapping[str, str | None] = {
     "delta.dataSkippingStatsColumns": "seq,at",
-    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.logRetentionDuration": "interval 30 days",
 }
 _ATTEMPTS = 20
 _MANY_FILES = 16
@@ -225,7 +225,10 @@ class EventTable:
             return int(done["numFilesRemoved"])
 
     def vacuum(self, *, hours: float, keep: list[int]) -> int:
-        """Delete files that left the table more than `hours` ago and belong to none of the versions in `keep`."""
+        """Delete files that left the table more than `hours` ago and belong to none of the versions in `keep`.
+
+        Commits older than 30 days that a checkpoint covers go too; return how many data files went.
+        """
         with self._lock:
             if not self.refresh() or self._table is None:
                 return 0
@@ -238,6 +241,8 @@ class EventTable:
                 keep_versions=sorted(keep) or None,
             )
             self.settle()
+            if any((self.path / "_delta_log").glob("*.checkpoint*.parquet")):
+                self._table.cleanup_metadata()
             return len(gone)
 
     def settle(self) -> None:

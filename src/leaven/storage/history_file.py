@@ -62,7 +62,7 @@ def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -
         reader = "read_csv(?)" if path.suffix.lower() in (".csv", ".gz", ".tsv", ".txt") else "read_parquet(?)"
         present = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}", [str(path)]).fetchall()]  # noqa: S608
         chosen = _columns(loop, present, time=time, label_time=label_time, where=str(path))
-        asked = ", ".join(f'{expression} AS "{name}"' for name, expression in chosen.items())
+        asked = ", ".join(f"{expression} AS {_quoted(name)}" for name, expression in chosen.items())
         numbered = f"SELECT *, row_number() OVER () AS file_row FROM {reader}"  # noqa: S608
         query = f'SELECT {asked} FROM ({numbered}) ORDER BY "at", file_row'  # noqa: S608
         columns: dict[str, Any] = connection.execute(query, [str(path)]).fetchnumpy()

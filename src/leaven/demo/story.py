@@ -1,0 +1,198 @@
+"""What does `leaven demo` show?
+
+A model of real flights goes stale; a scheduled refresh is proven through shadow and canary and promoted; a later
+refresh is refused because fresh is worse that week; a broken version is rolled back by its canary. All of it through
+the real gateway, log and controller.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from leaven.controller.replay import ReplayRun, replay, variant
+from leaven.demo.broken import register_broken
+from leaven.demo.flights import SLICE, write_flights
+from leaven.demo.live import LiveFlights, fresh_home
+from leaven.duration import instant
+from leaven.loop import Loop
+from leaven.loopfile import load_loop
+from leaven.registry.decisions import Decision
+from leaven.settings import settings_from
+from leaven.stats.metrics import roc_auc
+from leaven.storage.history_file import History, read_history
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Which flights, when the first model is trained, when the live part begins, and how long it may last."""
+
+    loop_file: str
+    first_model: datetime
+    live: datetime
+    refusal_by: datetime  # the live part goes on at least until this tick
+    end: datetime
+
+
+YEAR = Script(
+    "flights_loop.py",
+    first_model=datetime(2013, 3, 1, tzinfo=UTC),
+    live=datetime(2013, 10, 3, tzinfo=UTC),
+    refusal_by=datetime(2013, 10, 10, tzinfo=UTC),
+    end=datetime(2013, 10, 16, tzinfo=UTC),
+)
+QUICK = Script(
+    "quick_loop.py",
+    first_model=datetime(2013, 8, 8, tzinfo=UTC),
+    live=datetime(2013, 10, 3, tzinfo=UTC),
+    refusal_by=datetime(2013, 10, 3, tzinfo=UTC),
+    end=datetime(2013, 10, 7, tzinfo=UTC),
+)
+
+
+def tell_story(home: Path, *, quick: bool, out: Console, bar: Progress) -> dict[str, Any]:
+    """Run the demo in `home` and return what it found, for `--json`."""
+    began = time.monotonic()
+    script = QUICK if quick else YEAR
+    fresh_home(home)
+    flights, loop_file = home / "flights.parquet", home / "flights.py"
+    shutil.copy(_HERE / script.loop_file, loop_file)
+    if quick:
+        shutil.copy(SLICE, flights)
+    else:
+        write_flights(flights)
+    loop = load_loop(loop_file)
+    history = read_history(flights, loop, time="event_time", label_time="label_time")
+    out.print(f"[bold]1. The past.[/bold] {len(history):,} real flights of 2013; the first model knows those before "
+              f"{script.first_model:%d %B}.")  # fmt: skip
+    runs = _replay_both(loop, history, script, bar)
+    for run in runs:
+        out.print(
+            f"   {run.plan:<10} mean weekly AUC {run.mean_window_metrics['roc_auc']:.3f}  ({run.refreshes} refreshes, "
+            f"{run.promoted} promoted, {run.rejected} rejected; {run.seconds:.0f} s, {run.rows / run.seconds:,.0f} "
+            "flights/s)"
+        )
+    live = _live(home, script, loop_file, flights, history, out)
+    return {
+        "runs": runs, "live": live, "seconds": time.monotonic() - began, "home": str(home), "loop_file": str(loop_file),
+        "flights": str(flights),
+    }  # fmt: skip
+
+
+def _replay_both(loop: Loop, history: History, script: Script, bar: Progress) -> list[ReplayRun]:
+    runs = []
+    for name, chosen in (("frozen", variant(loop, "frozen")), ("leaven", loop)):
+        task = bar.add_task(f"   replaying {name}", total=1.0)
+
+        def told(share: float, now: datetime, task: Any = task, name: str = name) -> None:
+            bar.update(task, completed=share, description=f"   replaying {name} {now:%d %b}")
+
+        runs.append(replay(chosen, history, name=name, start=script.first_model, progress=told))
+        bar.remove_task(task)
+    return runs
+
+
+def _live(home: Path, script: Script, loop_file: Path, flights: Path, history: History, out: Console) -> dict[str, Any]:
+    out.print(
+        "\n[bold]2. Live.[/bold] The same loop behind real servers; flights come over HTTP, delays when they land."
+    )
+    live = LiveFlights(settings_from({}, home=home), loop_file, flights, tell=lambda decision: _tell(decision, out))
+    try:
+        loop = load_loop(loop_file)
+        live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
+        live.start(script.first_model)
+        live.settle(loop, script.first_model)
+        live.import_between(loop, script.first_model, script.live)
+        out.print(
+            f"   gateway at {live.system.url}; the model of {script.first_model:%B} has served since, and is stale"
+        )
+        live.pass_to(loop, script.live)
+        live.begin_sending(loop, history)
+        return _stream(live, loop, script, history, out)
+    finally:
+        live.stop()
+
+
+def _stream(live: LiveFlights, loop: Loop, script: Script, history: History, out: Console) -> dict[str, Any]:
+    assert live.sender is not None
+    now, stale, broken, rolled_back = script.live, live.champion(loop), None, None
+    began = time.monotonic()
+    while now < script.end and rolled_back is None:
+        now += loop.tick_length
+        live.pass_to(loop, now)
+        proven = live.champion(loop) != stale
+        if broken is None and proven and now > script.refusal_by:
+            broken = _break_something(live, loop, now, out)
+        if broken is not None:
+            rolled_back = next((d for d in live.seen if d.outcome == "roll_back" and d.version == broken), None)
+    sent, seconds = live.sender.sent, time.monotonic() - began
+    if rolled_back is not None:
+        live.pass_to(loop, now + loop.tick_length)  # to see that nobody gets the broken version any more
+    after = [a for a in sent.answers.values() if rolled_back and a[1] == str(broken) and a[3] > live.settled_at]
+    out.print(
+        f"   {sent.predictions:,} predictions and {sent.feedback:,} outcomes over HTTP in {seconds:.0f} s, every "
+        f"answer with status 200; after the rollback was in force {len(after)} came from the broken version"
+    )
+    return {
+        "predictions": sent.predictions, "feedback": sent.feedback, "seconds": seconds,
+        "broken_version": broken, "rolled_back": rolled_back is not None, "broken_after_rollback": len(after),
+        "decisions": live.seen, "auc_by_version": _auc_by_version(live, history),
+    }  # fmt: skip
+
+
+def _break_something(live: LiveFlights, loop: Loop, now: datetime, out: Console) -> int:
+    from leaven.controller.people import prove
+
+    champion = live.champion(loop)
+    assert champion is not None
+    broken = register_broken(live.app, loop, like=champion)
+    out.print(f"{now:   %d %b %H:%M}  [red]somebody pushes version {broken} straight to the canary[/red]: "
+              "its training code turned the label round")  # fmt: skip
+    prove(live.app.parts(), loop, broken, start_with="canary", by="person:demo", now=now)
+    live.settle(loop, now)
+    return broken
+
+
+def _auc_by_version(live: LiveFlights, history: History) -> dict[str, dict[str, float]]:
+    """How the answers of each version did on the delays that really came."""
+    assert live.sender is not None
+    rows = {live.sender.name(row): row for row in range(len(history))}
+    told = [(version, answer, history.outcome[rows[name]]) for name, (answer, version, _, _) in
+            live.sender.sent.answers.items() if not np.isnan(history.outcome[rows[name]])]  # fmt: skip
+    found = {}
+    for version in sorted({version for version, _, _ in told}, key=int):
+        mine = [(answer, float(delay > 15)) for each, answer, delay in told if each == version]
+        answer, label = np.array(mine).T
+        found[version] = {"flights": len(mine), "roc_auc": roc_auc(label, answer).estimate}
+    return found
+
+
+_WORDS: dict[tuple[str, str], str] = {
+    ("trigger", "refresh"): "refresh due",
+    ("gate", "pass"): "[green]gates passed[/green]",
+    ("gate", "fail"): "[red]refused at the gate[/red]",
+    ("gate", "undecided"): "[yellow]held at the gate: not enough evidence[/yellow]",
+    ("trial", "begin"): "trial begins",
+    ("trial", "advance"): "[green]stage passed[/green]",
+    ("trial", "promote"): "[bold green]promoted[/bold green]",
+    ("trial", "stop"): "[red]stopped in the trial[/red]",
+    ("trial", "roll_back"): "[bold red]rolled back by the canary[/bold red]",
+    ("promote", "promote"): "[green]first version promoted[/green]",
+}
+
+
+def _tell(decision: Decision, out: Console) -> None:
+    what = _WORDS.get((decision.kind, decision.outcome), f"{decision.kind}: {decision.outcome}")
+    version = "" if decision.version is None else f" (version {decision.version})"
+    why = decision.why.split("; ")[-1]
+    out.print(f"   {instant(decision.at):%d %b %H:%M}  {what}{version}: {why}", soft_wrap=True)
