@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from leaven.training.learner import Files, TrainingSet
     from leaven.training.plans import Mode
 
-# A request in flight carries the moment at which it came; nothing older than this can still reach the log.
-IN_FLIGHT = timedelta(seconds=2)
+# A record carries the moment of its request, a shadow's that of the request it stands beside; shadows that come more
+# than five seconds late are dropped. Nothing older than this can still reach the log.
+IN_FLIGHT = timedelta(seconds=8)
 
 
 class App:
@@ -115,6 +116,7 @@ class App:
             source=self.source,
             train=self._train,
             fence=fence,
+            trusted=self.settings.trusted_types,
         )
 
     def _train(

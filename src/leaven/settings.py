@@ -25,6 +25,7 @@ class Settings:
     train_seconds: float
     train_memory_mb: int
     parent: int | None
+    trusted_types: tuple[str, ...]
 
     @property
     def wal(self) -> Path:
@@ -56,6 +57,7 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
         train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
         train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
+        trusted_types=tuple(name for name in env.get("LEAVEN_TRUSTED_TYPES", "").split(",") if name),
         parent=int(env["LEAVEN_PARENT"]) if env.get("LEAVEN_PARENT") else None,
     )
 
@@ -72,6 +74,7 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_QUERY_MEMORY": settings.query_memory,
         "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
         "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),
+        "LEAVEN_TRUSTED_TYPES": ",".join(settings.trusted_types),
         "LEAVEN_PARENT": str(parent),
     }
 

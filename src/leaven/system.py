@@ -22,22 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from leaven.errors import LeavenError
+from leaven.gateway.supervisor import PortTaken
 from leaven.settings import Settings, environment_for_parts
 
 STOP_SECONDS = 20.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 CALM_SECONDS = 30.0  # after which a part that was started again counts as well
-
-
-class PortTaken(LeavenError, OSError):
-    """The gateway cannot listen where it was told to."""
-
-    def __init__(self, host: str, port: int, why: str) -> None:
-        super().__init__(host, port, why)
-        self.host, self.port, self.why = host, port, why
-
-    def __str__(self) -> str:
-        return f"cannot listen on {self.host}:{self.port}: {self.why}. Name another with --port, or end what holds it."
 
 
 class DidNotStart(LeavenError, RuntimeError):

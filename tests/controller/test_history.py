@@ -66,9 +66,10 @@ def test_an_answer_that_is_no_number_is_a_failure_of_its_arm():
     log.serve(day(10), a_table(share=0.3, challenger="3"), MODELS.__getitem__)
     served = log.examples(ALL, RULE, as_of=day(20)).predictions
     failed = np.isnan(served.answer)
-    assert (served.arm[failed] == "canary").all() and failed.sum() == (served.arm == "canary").sum()
-    assert {error for error in served.error[failed].tolist()} == {"the answer is no number"}
-    assert {error for error in served.error[~failed].tolist()} == {None}
+    assert (served.arm[failed] == "canary").all()
+    assert failed.sum() == (served.arm == "canary").sum()
+    assert set(served.error[failed].tolist()) == {"the answer is no number"}
+    assert set(served.error[~failed].tolist()) == {None}
 
 
 def test_a_shadow_answers_only_while_it_is_routed_and_only_its_share():
@@ -80,7 +81,8 @@ def test_a_shadow_answers_only_while_it_is_routed_and_only_its_share():
     at = pairs.live.predictions.at
     assert np.datetime64("2026-01-03") <= at.min() <= at.max() < np.datetime64("2026-01-05")
     assert all(position(unit, salt="salt") < POSITIONS // 2 for unit in pairs.live.predictions.unit)
-    assert set(pairs.shadow_answer) == {0.2} and set(pairs.live.predictions.answer) == {0.1}
+    assert set(pairs.shadow_answer) == {0.2}
+    assert set(pairs.live.predictions.answer) == {0.1}
     assert len(log.pairs(ALL, "9", RULE, as_of=day(20))) == 0
     assert len(log.pairs(Span(day(4), day(9)), "2", RULE, as_of=day(20))) == 0
 

@@ -143,11 +143,24 @@ def test_every_decision_follows_from_its_own_record_to_the_bit(script, gates):
         assert again == (decision.outcome, decision.why), decision.id
 
 
+def test_a_new_champion_is_not_retrained_for_what_the_one_before_it_did():
+    """Its own answers take the label's window to mature; until then nothing is known of it, and nothing fires."""
+    loop = a_loop(triggers=[Drops("roc_auc", by=0.05, over="2d")], rollout=[], gates=[])
+    driver = Watched(loop, a_past(24, turns_on=8)).run(20)
+    promoted = [d.at for d in driver.decisions("promote")]
+    fired = [d for d in driver.decisions("trigger") if d.rule]
+    assert len(fired) >= 1
+    for one in fired:
+        own = (one.at - max(at for at in promoted if at < one.at)) / 86_400_000_000 - 0.25
+        assert one.evidence["signal"]["interval"]["n"] <= own * 120 * 1.3  # rows that this champion answered, at most
+
+
 def test_the_report_counts_what_happened():
     run = replay(a_loop(), a_past(turns_on=7), name="own", start=day(6), window=day(3) - day(0))
     assert sum(window.rows for window in run.windows) == run.rows
     assert [window.start for window in run.windows] == sorted(window.start for window in run.windows)
-    assert run.windows[0].version == "1" and run.windows[-1].version != "1"
+    assert run.windows[0].version == "1"
+    assert run.windows[-1].version != "1"
     assert run.promoted == sum(d.outcome == "promote" for d in run.decisions)
     assert run.refreshes == sum(d.kind == "trigger" for d in run.decisions) + 1  # the first has no trigger
     assert run.train_rows > 0

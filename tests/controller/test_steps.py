@@ -22,6 +22,7 @@ from leaven.training import Stateful
 from leaven.triggers import Cause, LabelsGrow
 from tests.controller.pasts import Scripted, Watched, a_loop, a_past, day
 
+HOUR = 3_600_000_000
 ONWARDS = ScikitLearn(SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01))
 
 
@@ -109,7 +110,8 @@ def test_the_trial_step_looks_again_until_the_trial_has_ended():
     while not codes or codes[-1] == "again":
         driver.run((driver.now - day(0)).total_seconds() / 86_400 + 0.25)
         codes.append(run_step("trial", driver.parts, payload, now=driver.now).code)
-    assert codes[-1] == "done" and len(codes) > 2
+    assert codes[-1] == "done"
+    assert len(codes) > 2
     assert run_step("promote", driver.parts, payload, now=driver.now).code == "done"
     assert driver.outcomes("promote") == ["promote"]  # the first version's; the trial itself promoted the second
 
@@ -135,9 +137,12 @@ def test_training_rows_are_mature_and_older_than_the_holdout_they_are_judged_on(
         learnt = read_snapshot(snapshot, driver.log, driver.loop.label)
         held = read_holdout(snapshot, driver.log, driver.loop.label)
         as_of = np.datetime64(instant(snapshot.as_of).replace(tzinfo=None))
-        assert len(learnt) > 200 and len(held) > 50
+        assert len(learnt) > 200
+        assert len(held) > 50
         assert learnt.predictions.at.max() < held.predictions.at.min()
         assert held.labels.closes_at.max() <= as_of
+        # The holdout is the newest stretch of which every label is final: only what nobody ever told is missing.
+        assert (snapshot.holdout.start, snapshot.holdout.end) == (snapshot.as_of - 30 * HOUR, snapshot.as_of - 6 * HOUR)
         assert len(learnt) == snapshot.rows
         assert examples_digest(learnt) == snapshot.digest
 
@@ -163,14 +168,16 @@ def test_a_training_whose_snapshot_no_longer_reads_the_same_is_refused():
 def test_a_stateful_plan_learns_every_mature_example_once_and_in_order():
     loop = a_loop(learner=ONWARDS, plan=Stateful(), data=AllHistory(), rollout=[], gates=[])
     driver = Watched(loop, a_past(24)).run(23)
-    assert driver.modes == ["fit", *["update"] * (len(driver.modes) - 1)] and len(driver.modes) > 4
+    assert driver.modes == ["fit", *["update"] * (len(driver.modes) - 1)]
+    assert len(driver.modes) > 4
     with driver.database.read() as connection:
         taken = [msgspec.convert(one.definition, Snapshot) for one in snapshots.snapshots(connection, "shop")]
         parents = [one.parent for one in versions.versions(connection, "shop")]
     assert parents == [None, *range(1, len(parents))]
     learnt = [read_snapshot(snapshot, driver.log, loop.label).predictions.id.tolist() for snapshot in taken]
     ids = [one for part in learnt for one in part]
-    assert len(ids) == len(set(ids)) and ids == sorted(ids)
+    assert len(ids) == len(set(ids))
+    assert ids == sorted(ids)
     assert all(before.stretches[-1].end == after.stretches[0].start for before, after in pairwise(taken))
     assert [len(data.label) for data in driver.trained] == [len(part) for part in learnt]
 
@@ -181,7 +188,7 @@ def test_after_a_lost_trial_a_stateful_plan_goes_on_from_the_champion_and_takes_
     driver.loop = loop
     with driver.database.read() as connection:
         first = msgspec.convert(snapshots.snapshots(connection, "shop")[0].definition, Snapshot)
-    refused = a_loop(learner=ONWARDS, plan=Stateful(), data=AllHistory(), gates=loop.gates[:0] + (Refuses(),))
+    refused = a_loop(learner=ONWARDS, plan=Stateful(), data=AllHistory(), gates=(*loop.gates[:0], Refuses()))
     driver.parts.loop = lambda name: refused
     driver.run(19)
     with driver.database.read() as connection:
@@ -207,9 +214,7 @@ class Refuses:
 
 def test_growth_counts_all_that_a_continued_champion_learnt_and_not_its_last_update_alone():
     """Else each update is smaller than the one before, down to one at every tick."""
-    loop = a_loop(
-        learner=ONWARDS, plan=Stateful(), data=AllHistory(), rollout=[], gates=[], triggers=[LabelsGrow(0.3)]
-    )
+    loop = a_loop(learner=ONWARDS, plan=Stateful(), data=AllHistory(), rollout=[], gates=[], triggers=[LabelsGrow(0.3)])
     driver = Watched(loop, a_past(24)).run(23)
     rows = [len(data.label) for data in driver.trained]
     assert len(rows) > 2

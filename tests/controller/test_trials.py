@@ -192,7 +192,8 @@ def test_the_canary_gets_the_units_of_its_range_and_a_step_up_only_adds_some(sha
         driver.now += driver.loop.tick_length
         driver.step(driver.now)
     ranges = [arms["canary"].high for arms in seen.values() if "canary" in arms]
-    assert ranges == sorted(ranges) and len(ranges) == 2
+    assert ranges == sorted(ranges)
+    assert len(ranges) == 2
     assert share in [round(edge / POSITIONS, 6) for edge in ranges]
 
 
@@ -221,4 +222,5 @@ def test_each_trial_draws_its_units_anew():
     promote_by_hand(driver.database, "shop", int(first.champion), by="ada", why="", now=driver.now)
     assert driver.table().salt == "shop" != salt
     second = prove(driver.parts, driver.loop, int(first.challenger), start_with="canary", by="ada", now=driver.now)
-    assert first.id in salt and second.id in driver.table().salt != salt
+    assert first.id in salt
+    assert second.id in driver.table().salt != salt

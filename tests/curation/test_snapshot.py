@@ -122,7 +122,11 @@ def test_the_digest_changes_with_any_cell(column, to, row):
 
 def test_the_digest_changes_with_the_order_and_with_a_row_more_or_less():
     examples = a_few()
-    others = [examples.take(np.array([1, 0, 2])), examples.take(np.array([0, 1])), examples.take(np.array([], dtype=int))]
+    others = [
+        examples.take(np.array([1, 0, 2])),
+        examples.take(np.array([0, 1])),
+        examples.take(np.array([], dtype=int)),
+    ]
     assert len({examples_digest(one) for one in [examples, *others]}) == 4
 
 
@@ -135,6 +139,7 @@ def test_a_value_does_not_slip_from_one_column_into_the_next():
 
 def test_the_digest_is_of_the_values_and_not_of_how_they_happened_to_come():
     """A column read back after compaction, or beside later rows, may come in another type."""
+
     def digest(column):
         return examples_digest(some_examples([0, 1, 1], features={"x": column}))
 

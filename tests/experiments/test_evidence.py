@@ -26,7 +26,7 @@ row = st.tuples(
 @given(st.lists(row, max_size=25))
 def test_the_arms_evidence_is_what_counting_by_hand_gives(rows):
     """Oracle: one dictionary per arm, row by row."""
-    arms, units, labels, answers, mature = zip(*rows) if rows else ((), (), (), (), ())
+    arms, units, labels, answers, mature = zip(*rows, strict=False) if rows else ((), (), (), (), ())
     evidence = canary_evidence(
         some_examples(labels, answer=answers, unit=units, arm=arms, mature=np.array(mature, dtype=bool)), "brier"
     )
@@ -48,7 +48,7 @@ def test_the_arms_evidence_is_what_counting_by_hand_gives(rows):
 @given(st.lists(st.tuples(row, st.sampled_from([0.2, 0.5, 0.8, np.nan])), max_size=25))
 def test_the_shadows_evidence_is_what_counting_by_hand_gives(rows):
     lives, shadow = [one for one, _ in rows], [answer for _, answer in rows]
-    _, units, labels, answers, mature = zip(*lives) if lives else ((), (), (), (), ())
+    _, units, labels, answers, mature = zip(*lives, strict=False) if lives else ((), (), (), (), ())
     pairs = some_pairs(labels, answers, shadow, unit=units, mature=np.array(mature, dtype=bool))
     ours = shadow_evidence(pairs, "brier")
     both = [(live, s) for live, s in rows if not np.isnan(s) and not np.isnan(live[3])]

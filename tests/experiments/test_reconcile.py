@@ -31,13 +31,14 @@ def act(trial, evidence, *, hours=24):
 def shadow(excess=0.0, size=2_000, failed=0):
     loss = LOSS[:size]
     noise = np.random.default_rng(1).normal(0, 0.01, size)
-    return ShadowEvidence(size, failed, size, failed, champion_loss=moments(loss),
-                          challenger_loss=moments(loss + excess + noise), loss_difference=moments(excess + noise))  # fmt: skip
+    difference = excess + noise
+    compared = {"challenger_loss": moments(loss + difference), "loss_difference": moments(difference)}
+    return ShadowEvidence(size, failed, size, failed, champion_loss=moments(loss), **compared)
 
 
 def canary(factor=1.0, failures=0):
-    return CanaryEvidence(ArmEvidence(1_000, loss=moments(LOSS[:1_000])),
-                          ArmEvidence(1_000, failures, failures, failures, loss=moments(factor * LOSS[1_000:])))  # fmt: skip
+    champion = ArmEvidence(1_000, loss=moments(LOSS[:1_000]))
+    return CanaryEvidence(champion, ArmEvidence(1_000, failures, failures, failures, moments(factor * LOSS[1_000:])))
 
 
 def test_the_steps_are_those_of_all_stages_in_order():

@@ -69,7 +69,7 @@ def test_without_a_champion_there_is_nothing_to_be_worse_than():
 
 
 def test_each_gate_looks_at_the_rows_it_names():
-    truth, label, rng = outcomes(1_000)
+    truth, label, _rng = outcomes(1_000)
     fresh, past = rows(label, truth, truth), rows(label, 1 - truth, truth)
     assert judged(NotWorse("log_loss", on="fresh"), Check(fresh, past)).outcome == "pass"
     assert judged(NotWorse("log_loss", on="past"), Check(fresh, past)).outcome == "fail"

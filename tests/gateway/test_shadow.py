@@ -28,9 +28,9 @@ def shadows() -> Iterator[Callable[..., Shadows]]:
 
 
 def offer(shadows: Shadows, serving: Serving, *, times: int = 1) -> None:
-    for number in range(times):
+    for _ in range(times):
         rows = some_rows([1.0, 2.0], ["u", "v"])
-        shadows.offer(serving, predict(serving, rows, pinned=None, request_id=f"r{number}", at=5, chance=a_chance()))
+        shadows.offer(serving, predict(serving, rows, pinned=None, at=5, chance=a_chance()))
 
 
 def drained(shadows: Shadows) -> None:

@@ -41,8 +41,11 @@ def test_scaled_moments_are_those_of_the_scaled_sample(sample, factor):
     assert ours.squares == pytest.approx(theirs.squares, rel=1e-9, abs=1e-8)
 
 
-@given(st.integers(2, 30).flatmap(lambda n: st.tuples(*[arrays(np.float64, n, elements=st.floats(-9, 9, width=32))] * 2)),
-       st.floats(0, 2))  # fmt: skip
+small = st.floats(-9, 9, width=32)
+pairs = st.integers(2, 30).flatmap(lambda n: st.tuples(*[arrays(np.float64, n, elements=small)] * 2))
+
+
+@given(pairs, st.floats(0, 2))
 def test_the_excess_over_a_margin_is_that_of_each_pair(pair, margin):
     control, treatment = pair
     theirs = moments(treatment - (1 + margin) * control)
@@ -112,7 +115,8 @@ def test_equal_failures_are_called_more_no_oftener_than_promised_and_more_failur
     for treatment_rate, expected in ((0.05, lambda share: share <= 0.05), (0.2, lambda share: share > 0.9)):
         control, treatment = rng.binomial(300, 0.05, 500), rng.binomial(100, treatment_rate, 500)
         found = [
-            more_failures_p_value((c, 300), (t, 100)) < 0.05 for c, t in zip(control.tolist(), treatment.tolist())
+            more_failures_p_value((c, 300), (t, 100)) < 0.05
+            for c, t in zip(control.tolist(), treatment.tolist(), strict=False)
         ]
         assert expected(np.mean(found))
 

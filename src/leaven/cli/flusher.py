@@ -28,8 +28,8 @@ def flusher(
     from leaven.storage.control.leases import Lease
     from leaven.storage.flusher import Flusher
 
-    stop = told_to_stop()
     installed = app_at(home)
+    stop = told_to_stop(installed.settings)
     settings = installed.settings
     lease = Lease(installed.database, "flusher", this_process("flusher"))
     flushing = Flusher(settings.wal, installed.lake, hold=lease.keep)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -12,25 +10,12 @@ from typing import Annotated
 import typer
 
 from leaven.cli.output import AsJson, Home, emit
-from leaven.errors import LeavenError
+from leaven.cli.running import told_to_stop
 from leaven.gateway.handover import encode_settings
-from leaven.gateway.supervisor import Supervisor
+from leaven.gateway.supervisor import PortTaken, Supervisor
 from leaven.settings import Settings, settings_from
 
 app = typer.Typer()
-
-
-class PortTaken(LeavenError, OSError):
-    """The gateway cannot listen where it was told to."""
-
-    def __init__(self, host: str, port: int, why: str) -> None:
-        super().__init__(host, port, why)
-        self.host, self.port, self.why = host, port, why
-
-    def __str__(self) -> str:
-        return (
-            f"cannot listen on {self.host}:{self.port}: {self.why}. Choose another with --port; 0 takes any free one."
-        )
 
 
 def supervisor_for(settings: Settings, *, host: str, port: int, workers: int, say: Callable[[str], None]) -> Supervisor:
@@ -64,9 +49,7 @@ def gateway(
     )
     bound, number = supervisor.address
     url = f"http://[{bound}]:{number}" if ":" in bound else f"http://{bound}:{number}"
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    stop = told_to_stop(settings)
     emit(
         {"url": url, "workers": workers, "home": settings.home},
         as_json=as_json,

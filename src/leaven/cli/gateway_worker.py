@@ -12,8 +12,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Collection, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, cast
 
 from leaven import __version__
@@ -84,7 +84,7 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     durability = cast(Literal["fsync", "os"], settings.durability)
     clock = clock_from(settings.clock)
     log = WriteAheadLog(settings.wal, clock=clock, durability=durability, seal_seconds=settings.seal_seconds)
-    host = ModelHost(fetch=ArtifactStore(settings.artifacts).get, load=_load)
+    host = ModelHost(fetch=ArtifactStore(settings.artifacts).get, load=partial(_load, trusted=settings.trusted_types))
     shadows = Shadows(log, timer=time.perf_counter)
     gateway = Gateway(
         host,
@@ -115,10 +115,10 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         logger.info("stopped; %s", log.counters())
 
 
-def _load(files: Files) -> Answers:
+def _load(files: Files, *, trusted: Collection[str]) -> Answers:
     from leaven.learners.artifact import load_artifact
 
-    return load_artifact(files)
+    return load_artifact(files, trusted=trusted)
 
 
 def _wall_micros() -> int:

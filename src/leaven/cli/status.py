@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-GATEWAY_SILENT = timedelta(seconds=15)
+GATEWAY_SILENT_SECONDS = 15
 
 
 @app.command()
@@ -98,13 +98,12 @@ def _trial(installed: App, loop: str, trial: Trial) -> dict[str, Any]:
 
 
 def _gateways(installed: App) -> list[dict[str, Any]]:
-    now = installed.clock.now()
+    since = (time.time_ns() - GATEWAY_SILENT_SECONDS * 10**9) // 1000  # gateways report by the machine's clock
     with installed.database.read() as connection:
-        known = routing.gateways(connection)
+        known = routing.gateways(connection, since=since)
     return [
         {"id": one.id, "host": one.host, "pid": one.pid, "seen_at": _time(one.seen_at), "revisions": one.revisions}
         for one in known
-        if now - instant(one.seen_at) < GATEWAY_SILENT
     ]
 
 

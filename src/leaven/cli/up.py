@@ -27,7 +27,7 @@ def up(
     installed = app_at(home)
     loops = [installed.enter(path) for path in loop_files]
     out = messages()
-    stop = told_to_stop()
+    stop = told_to_stop(installed.settings)
     system = System(installed.settings, host=host, port=port, workers=workers, say=lambda text: out.print(f"! {text}"))
     system.start()
     out.print(f"gateway     {system.url}  (pid {system.pid('gateway')}, {workers} worker{'s' * (workers > 1)})")

@@ -55,6 +55,7 @@ class Parts:
     source: Callable[[str], ExampleSource]
     train: Train
     fence: Callable[[Connection], None]  # raises where another controller has taken over
+    trusted: tuple[str, ...] = ()  # types of the owner's own that a model may be made of
     _models: dict[str, ServedModel] = field(default_factory=dict)
 
     def write(self) -> AbstractContextManager[Connection]:
@@ -68,5 +69,5 @@ class Parts:
         if digest not in self._models:
             while len(self._models) >= 6:
                 self._models.pop(next(iter(self._models)))
-            self._models[digest] = load_artifact(self.artifacts.get(digest))
+            self._models[digest] = load_artifact(self.artifacts.get(digest), trusted=self.trusted)
         return self._models[digest]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -20,7 +20,7 @@ from leaven.controller.promotion import promote, publish_routes
 from leaven.controller.trials import begin_trial, reconcile_trial
 from leaven.curation.snapshot import Snapshot, define_snapshot, examples_digest, read_holdout, read_snapshot
 from leaven.curation.windows import Part, chosen
-from leaven.duration import instant
+from leaven.duration import instant, micros
 from leaven.events.columns import Examples
 from leaven.events.source import Span
 from leaven.gates import judge_all
@@ -153,7 +153,7 @@ def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> St
         parts.fence(connection)
         number = versions.register(
             connection, loop.name, artifact=payload["artifact"], format=payload["format"], mode=payload["mode"],
-            definition_digest=loop.digest, at=payload["as_of"], parent=payload["parent"],
+            definition_digest=loop.digest, at=micros(now), parent=payload["parent"],
             snapshot=payload["snapshot"], refresh=payload["refresh"], lineage=lineage,
         )  # fmt: skip
     return StepResult("done", payload | {"version": number})
@@ -164,7 +164,7 @@ def gate(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepRe
     check, fresh_metrics = _check(parts, loop, payload)
     outcome, reports = judge_all(loop.gates, check)
     decided = Decision(
-        id=f"{payload['refresh']}-gate", loop=loop.name, at=payload["as_of"], kind="gate", outcome=outcome,
+        id=f"{payload['refresh']}-gate", loop=loop.name, at=micros(now), kind="gate", outcome=outcome,
         version=payload["version"], rule={"gates": [report.gate for report in reports]},
         evidence={
             "reports": [msgspec.to_builtins(report.evidence) for report in reports],
@@ -233,7 +233,7 @@ def trial(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepR
 
 def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
     """Make the version champion: at once where no trial was needed; a trial that was won did it already."""
-    at = int((now - instant(0)) / timedelta(microseconds=1))
+    at = micros(now)
     version = payload["version"]
     with parts.write() as connection:
         parts.fence(connection)
@@ -245,7 +245,7 @@ def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime)
         if decisions(connection, loop.name, kind="promote", refresh=payload["refresh"]):
             return StepResult("done", payload)  # in an earlier run; a person may have decided otherwise since
         decided = Decision(
-            id=f"{payload['refresh']}-promote", loop=loop.name, at=payload["as_of"], kind="promote",
+            id=f"{payload['refresh']}-promote", loop=loop.name, at=at, kind="promote",
             outcome="promote", version=version, rule={"stages": []}, evidence={},
             why="the gates are passed and no trial stands between", by="gates", refresh=payload["refresh"],
         )  # fmt: skip

@@ -28,7 +28,7 @@ loop = Loop(
     ],
     unit="tailnum",  # one aeroplane always meets the same version
     label=Label("arr_delay", above=15, within="12h"),
-    learner=XGBoost(rounds=60, max_depth=5, eta=0.15),
+    learner=XGBoost(rounds=60, max_depth=4, eta=0.1, min_child_weight=30),
     data=Recent("56d"),
     plan=Stateless(),
     triggers=[Every("7d")],

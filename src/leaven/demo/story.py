@@ -166,9 +166,9 @@ def _break_something(live: LiveFlights, loop: Loop, now: datetime, out: Console)
 def _auc_by_version(live: LiveFlights, history: History) -> dict[str, dict[str, float]]:
     """How the answers of each version did on the delays that really came."""
     assert live.sender is not None
-    rows = {live.sender.name(row): row for row in range(len(history))}
-    told = [(version, answer, history.outcome[rows[name]]) for name, (answer, version, _, _) in
-            live.sender.sent.answers.items() if not np.isnan(history.outcome[rows[name]])]  # fmt: skip
+    answers = live.sender.sent.answers.items()
+    told = [(version, answer, history.outcome[row]) for row, (answer, version, _, _) in answers]
+    told = [each for each in told if not np.isnan(each[2])]
     found = {}
     for version in sorted({version for version, _, _ in told}, key=int):
         mine = [(answer, float(delay > 15)) for each, answer, delay in told if each == version]

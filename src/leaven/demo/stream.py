@@ -35,7 +35,7 @@ class RequestFailed(LeavenError, RuntimeError):
         self.path, self.status, self.body = path, status, body
 
     def __str__(self) -> str:
-        return f"POST {self.path} was answered {self.status}: {self.body}. See the gateway's log."
+        return f"{self.path} was answered {self.status}: {self.body}. See the gateway's log."
 
 
 @dataclass
@@ -44,9 +44,9 @@ class Sent:
 
     predictions: int = 0
     feedback: int = 0
-    answers: dict[str, tuple[float, str, str, float]] = field(
-        default_factory=dict
-    )  # id: answer, version, arm, real time
+    ids: dict[int, str] = field(default_factory=dict)  # of the prediction, by row of the flights
+    # By row of the flights: answer, version, arm, and the real time at which it came.
+    answers: dict[int, tuple[float, str, str, float]] = field(default_factory=dict)
 
 
 class Sender:
@@ -86,17 +86,22 @@ class Sender:
             while self._next < end and self._flights.at[self._next] == at:
                 self._ask(self._next)
                 self._next += 1
+        self._wait_for_shadows()
         self._clock.set(until)
         self._report(column_time(until))
+
+    def _wait_for_shadows(self) -> None:
+        """Wait until every shadow of what was sent is in the log: the next tick counts them."""
+        deadline = time.monotonic() + 30
+        while self._get("/v1/status")["shadow_rows_pending"] and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
 
     def _ask(self, row: int) -> None:
-        name = self.name(row)
         body = {
-            "id": name,
             "parameters": {"unit": str(self._flights.unit[row])},
             "inputs": [
                 {"name": feature.name, "shape": [1], "datatype": _DATATYPES[feature.type], "data": [value]}
@@ -106,7 +111,8 @@ class Sender:
         }
         reply = self._post(f"/v2/models/{self._loop.name}/infer", body)
         said = reply["parameters"]
-        self.sent.answers[name] = (reply["outputs"][0]["data"][0], said["version"], said["arm"], self._timer())
+        self.sent.ids[row] = said["prediction_id"]
+        self.sent.answers[row] = (reply["outputs"][0]["data"][0], said["version"], said["arm"], self._timer())
         self.sent.predictions += 1
 
     def _report(self, now: np.datetime64) -> None:
@@ -114,7 +120,7 @@ class Sender:
         known = self._told
         while known < len(self._outcomes) and self._flights.label_at[self._outcomes[known]] <= now:
             known += 1
-        rows = [row for row in self._outcomes[self._told : known].tolist() if self.name(row) in self.sent.answers]
+        rows = [row for row in self._outcomes[self._told : known].tolist() if row in self.sent.ids]
         self._told = known
         if not rows:
             return
@@ -122,7 +128,7 @@ class Sender:
         items = [
             {
                 "loop": self._loop.name,
-                "prediction_id": self.name(row),
+                "prediction_id": self.sent.ids[row],
                 "name": self._loop.label.name,
                 "value": float(self._flights.outcome[row]),
                 "at": int(self._flights.label_at[row].astype(np.int64)),
@@ -132,12 +138,15 @@ class Sender:
         self._post("/v1/feedback", {"feedback": items})
         self.sent.feedback += len(items)
 
-    def name(self, row: int) -> str:
-        """Return the id under which a flight is asked about."""
-        return f"flight-{row:06d}"
-
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         self._connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+        return self._answered(path)
+
+    def _get(self, path: str) -> Any:
+        self._connection.request("GET", path)
+        return self._answered(path)
+
+    def _answered(self, path: str) -> Any:
         reply = self._connection.getresponse()
         content = reply.read()
         if reply.status != 200:

@@ -134,12 +134,12 @@ def _counted(
 ) -> Matched:
     """The feedback that speaks of this label, happened within the window and had arrived by `as_of`.
 
-    A correction counts whenever it arrives: a person looked, and time does not make that less true.
+    A correction counts whenever it comes after the prediction: a person looked, and time does not make that less true.
     """
     age = feedback.at - predicted_at[feedback.row]
     in_window = (age >= np.timedelta64(0, "us")) & (age <= np.timedelta64(window))
     keep = (feedback.name == name) & (feedback.received_at <= column_time(as_of))
-    keep &= in_window | (feedback.kind == "correction")
+    keep &= in_window | ((feedback.kind == "correction") & (age >= np.timedelta64(0, "us")))
     if value_needed:
         keep &= ~np.isnan(feedback.value)
     return feedback.take(keep)

@@ -15,6 +15,8 @@ from leaven.stats.intervals import difference_interval
 from leaven.stats.looks import alpha_at_look
 from leaven.values import written
 
+_FAIL_FAST = 0.05  # of alpha; the exact test of failures gets the rest of its half
+
 
 @dataclass(frozen=True, init=False, repr=False)
 class Canary:
@@ -22,13 +24,14 @@ class Canary:
 
     Per step, on that step's own evidence, champion and canary side by side in the same hours:
 
-    - fail-fast, without statistics: the first `fail_fast` failures of the canary, while the champion has none;
+    - fail-fast: the first `fail_fast` units that meet a failure are all the canary's (a few more must be where its share
+      is so large that they would be by chance);
     - failures: an exact test of failed units against the champion's;
     - loss on mature labels: one that is shown to be worse, and by more than `margin` (a share of the champion's loss)
       as far as one can tell, stops it; the step is passed once the loss is shown to be within the margin.
 
-    Over all looks of a step, a challenger that is no worse is stopped with probability at most `alpha` (half for
-    failures, half for the loss), and one that is beyond the margin is passed with probability at most `alpha` / 2.
+    Over all looks of a step, a challenger that is no worse is stopped with probability at most `alpha` (half of it for
+    failures of both kinds, half for the loss), and one that is beyond the margin is passed with probability at most `alpha` / 2.
     """
 
     shares: tuple[float, ...]
@@ -85,11 +88,11 @@ class Canary:
         """Return the verdict on what this step has seen so far."""
         assert isinstance(evidence, CanaryEvidence)
         champion, canary = evidence.champion, evidence.canary
-        if canary.failures >= self.fail_fast and not champion.failures:
-            return Verdict("stop", f"the canary failed {canary.failures} times, the champion never")
+        if not champion.failures and self._telling(canary.failed_units, step.share):
+            return Verdict("stop", f"{canary.failed_units} canary units met a failure, no champion unit did")
         if canary.failed_units:
             p = more_failures_p_value((champion.failed_units, champion.units), (canary.failed_units, canary.units))
-            if p < alpha_at_look(self.alpha / 2, look):
+            if p < alpha_at_look(self.alpha * (0.5 - _FAIL_FAST), look):
                 why = f"{canary.failed_units} of {canary.units} canary units met a failure, {champion.failed_units} of "
                 return Verdict("stop", f"{why}{champion.units} champion units did (p = {p:.2g}, look {look})", True)
         over = elapsed >= step.at_most
@@ -97,6 +100,10 @@ class Canary:
             why = f"{canary.loss.count} canary units with mature labels are fewer than the {self.min_units} it takes"
             return Verdict("give_up" if over else "hold", why, looked=bool(canary.failed_units))
         return self._compared(evidence, elapsed >= step.at_least, over, look, metric)
+
+    def _telling(self, failed_units: int, share: float) -> bool:
+        """Whether so many first failures are hardly all the canary's by chance: each is, with probability `share`."""
+        return failed_units >= self.fail_fast and share**failed_units <= self.alpha * _FAIL_FAST
 
     def _compared(self, evidence: CanaryEvidence, ripe: bool, over: bool, look: int, metric: str) -> Verdict:
         champion, canary = evidence.champion.loss, evidence.canary.loss

@@ -174,12 +174,11 @@ class Gateway:
         request = _parse(body, headers.get(b"inference-header-content-length"), serving)
         protocol.check_outputs(request)
         rows = read_rows(request, serving.table.schema, unit=_unit(headers))
-        request_id = checked_text(request.id, "id") if request.id else None
+        if request.id:
+            checked_text(request.id, "id")
 
         def answer() -> Prediction:
-            return predict(
-                serving, rows, pinned=version, request_id=request_id, at=self._clock.micros(), chance=self._chance
-            )
+            return predict(serving, rows, pinned=version, at=self._clock.micros(), chance=self._chance)
 
         if rows.count <= self._limits.inline_rows:
             prediction = answer()

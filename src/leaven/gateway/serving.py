@@ -63,9 +63,7 @@ class Prediction:
     failure: ModelFailed | None  # set where there is no answer to give; the records say so too
 
 
-def predict(
-    serving: Serving, rows: Rows, *, pinned: str | None, request_id: str | None, at: int, chance: Chance
-) -> Prediction:
+def predict(serving: Serving, rows: Rows, *, pinned: str | None, at: int, chance: Chance) -> Prediction:
     """Return the answers to `rows` and the records of them.
 
     Each row goes to the arm of its own unit, or to the version `pinned`. Where an arm fails, the champion answers.
@@ -74,7 +72,6 @@ def predict(
         serving: What the loop is served with.
         rows: What is asked.
         pinned: Version that the request names, or None.
-        request_id: The request's own id, which becomes the prediction's; for several rows `<id>-<row>`.
         at: Now, in microseconds since the Unix epoch.
         chance: Source of ids and of elapsed time.
     Raises:
@@ -84,7 +81,8 @@ def predict(
     units = [unit if unit is not None else chance.new_id() for unit in rows.units]
     places = _places(table, units) if pinned is None else []
     routes = _routes(table, places, rows.count) if pinned is None else [_pin(serving, pinned)] * rows.count
-    ids = _ids(request_id or chance.new_id(), rows.count)
+    # Never the request's own id: clients count these from 1, and two predictions of one id would be one.
+    ids = _ids(chance.new_id(), rows.count)
     answers, errors, seconds = _ask_arms(serving, rows, routes, chance.timer)
     records = [
         PredictionServed(

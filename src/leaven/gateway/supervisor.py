@@ -13,9 +13,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
+from leaven.errors import LeavenError
+
 BACKLOG = 2048
 _HEALTHY_SECONDS = 5.0  # a worker that lived as long is replaced at once
 _LONGEST_PAUSE = 5.0
+
+
+class PortTaken(LeavenError, OSError):
+    """The gateway cannot listen where it was told to."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(host, port, why)
+        self.host, self.port, self.why = host, port, why
+
+    def __str__(self) -> str:
+        return (
+            f"cannot listen on {self.host}:{self.port}: {self.why}. Choose another with --port; 0 takes any free one."
+        )
 
 
 @dataclass(slots=True)

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from leaven.errors import BadDefinition, LeavenError
 from leaven.events.labels import Happens
 from leaven.loop import Loop
+from leaven.training.encoding import as_category
+
+_ROW = '"leaven: row of the file"'  # beside the file's own columns, whatever these are called
+_FRACTIONAL = ("FLOAT", "DOUBLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,12 @@ def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -
     try:
         connection.execute("SET TimeZone = 'UTC'")  # else times with a zone are cast to the machine's own
         reader = "read_csv(?)" if path.suffix.lower() in (".csv", ".gz", ".tsv", ".txt") else "read_parquet(?)"
-        present = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}", [str(path)]).fetchall()]  # noqa: S608
+        described = connection.execute(f"DESCRIBE SELECT * FROM {reader}", [str(path)]).fetchall()  # noqa: S608
+        present = {str(row[0]): str(row[1]) for row in described}
         chosen = _columns(loop, present, time=time, label_time=label_time, where=str(path))
         asked = ", ".join(f"{expression} AS {_quoted(name)}" for name, expression in chosen.items())
-        numbered = f"SELECT *, row_number() OVER () AS file_row FROM {reader}"  # noqa: S608
-        query = f'SELECT {asked} FROM ({numbered}) ORDER BY "at", file_row'  # noqa: S608
+        numbered = f"SELECT *, row_number() OVER () AS {_ROW} FROM {reader}"  # noqa: S608
+        query = f'SELECT {asked} FROM ({numbered}) ORDER BY "at", {_ROW}'  # noqa: S608
         columns: dict[str, Any] = connection.execute(query, [str(path)]).fetchnumpy()
     except duckdb.Error as error:
         raise UnreadableFile(str(path), str(error).splitlines()[0]) from error
@@ -73,23 +78,24 @@ def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -
     return _history(loop, columns, where=str(path))
 
 
-def _columns(loop: Loop, present: list[str], *, time: str, label_time: str | None, where: str) -> dict[str, str]:
+def _columns(loop: Loop, present: dict[str, str], *, time: str, label_time: str | None, where: str) -> dict[str, str]:
     """SQL of each column that is read, by the name it gets."""
     needed = [time, loop.label.name, *(feature.name for feature in loop.features)]
     needed += [label_time] if label_time is not None else []
     missing = [name for name in needed if name not in present]
     if missing:
         raise BadDefinition(where, f"it has no column {', '.join(missing)}", f"It has {', '.join(present)}.")
-    types = {"category": "VARCHAR", "float": "DOUBLE", "int": "DOUBLE", "bool": "DOUBLE"}
+    own = f"'row ' || {_ROW}"  # a request that names no unit is a unit of its own, as in the gateway
     chosen = {
         "at": f"CAST({_quoted(time)} AS TIMESTAMP)",
         "label_at": f"CAST({_quoted(label_time or time)} AS TIMESTAMP)",
         "outcome": _outcome(loop),
-        "unit": f"CAST({_quoted(loop.unit)} AS VARCHAR)" if loop.unit in present else "CAST(file_row AS VARCHAR)",
+        "unit": f"coalesce(CAST({_quoted(loop.unit)} AS VARCHAR), {own})" if loop.unit in present else own,
     }
     for feature in loop.features:
-        as_number = f"CAST(CAST({_quoted(feature.name)} AS BOOLEAN) AS DOUBLE)" if feature.type == "bool" else None
-        chosen[f"f_{feature.name}"] = as_number or f"CAST({_quoted(feature.name)} AS {types[feature.type]})"
+        column, text = _quoted(feature.name), feature.type == "category" and present[feature.name] not in _FRACTIONAL
+        column = f"CAST({column} AS BOOLEAN)" if feature.type == "bool" else column
+        chosen[f"f_{feature.name}"] = f"CAST({column} AS {'VARCHAR' if text else 'DOUBLE'})"
     return chosen
 
 
@@ -107,13 +113,11 @@ def _history(loop: Loop, columns: dict[str, Any], *, where: str) -> History:
     at = _times(columns["at"])
     if np.isnat(at).any():
         raise BadDefinition(where, f"{int(np.isnat(at).sum())} rows have no time", "Drop them, or name another --time.")
-    unit = _texts(columns["unit"])
-    unit[[each is None for each in unit.tolist()]] = ""
     features = {
-        feature.name: (_texts if feature.type == "category" else _numbers)(columns[f"f_{feature.name}"])
+        feature.name: (_categories if feature.type == "category" else _numbers)(columns[f"f_{feature.name}"])
         for feature in loop.features
     }
-    return History(at, _times(columns["label_at"]), _numbers(columns["outcome"]), unit, features)
+    return History(at, _times(columns["label_at"]), _numbers(columns["outcome"]), _texts(columns["unit"]), features)
 
 
 def _times(column: NDArray[Any]) -> NDArray[Any]:
@@ -124,6 +128,15 @@ def _times(column: NDArray[Any]) -> NDArray[Any]:
 def _numbers(column: NDArray[Any]) -> NDArray[np.float64]:
     filled: NDArray[np.float64] = np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
     return filled
+
+
+def _categories(column: NDArray[Any]) -> NDArray[Any]:
+    """Categories as text; where gaps made a column of numbers fractional, 7.0 is the 7 that a request would send."""
+    if column.dtype.kind != "f":
+        return _texts(column)
+    texts: NDArray[Any] = np.empty(len(column), dtype=object)
+    texts[:] = [as_category(number) for number in _numbers(column).tolist()]
+    return texts
 
 
 def _texts(column: NDArray[Any]) -> NDArray[Any]:
