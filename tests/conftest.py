@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from leaven.settings import calm_threads
+
+calm_threads()  # before any test loads a learner's library: several workers share the cores
+
 REPOSITORY = Path(__file__).parent.parent
 
 # A shared machine is slow at times: no deadline per example, and the same examples in every run.

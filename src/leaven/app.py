@@ -67,6 +67,15 @@ class App:
         """The models' files."""
         return ArtifactStore(self.settings.artifacts)
 
+    def close(self) -> None:
+        """Give back what was opened; whatever is asked for afterwards is opened anew."""
+        for name in ("lake", "database", "clock"):
+            opened = self.__dict__.pop(name, None)
+            if isinstance(opened, Lake | FileClock):
+                opened.close()
+            elif isinstance(opened, ControlDatabase):
+                opened.dispose()
+
     def source(self, loop: str) -> LakeSource:
         """Return the log of `loop`, as it can be read."""
         return self.lake.source(loop, watermark=self.watermark)

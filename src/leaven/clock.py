@@ -48,8 +48,8 @@ class FileClock:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(struct.pack("<q", 0))
-        self._file = path.open("r+b")
-        self._map = mmap.mmap(self._file.fileno(), 8)
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 8)  # keeps a descriptor of its own
 
     def now(self) -> datetime:
         """Return the time that was last set, in UTC."""
@@ -69,7 +69,6 @@ class FileClock:
     def close(self) -> None:
         """Give the file back."""
         self._map.close()
-        self._file.close()
 
 
 def clock_from(setting: str) -> Clock:

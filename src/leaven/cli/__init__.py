@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 it failed, 130 interrupted.
     """
+    from leaven.settings import calm_threads
+
     given = list(sys.argv[1:] if arguments is None else arguments)
+    calm_threads()
     try:
         from leaven.cli.root import run
 

@@ -139,8 +139,8 @@ class ReplayDriver:
         """Make the first version out of what is known by `now`."""
         self.log.serve(now, None, self._answers)
         cause = Cause("first", "the loop has no version yet")
+        self.enter(now)
         with self.database.write() as connection:
-            loops.put(connection, self.loop, path="", source="", at=micros(now))
             opened = state.open_refresh(connection, self.loop.name, cause, as_of=micros(now), now=micros(now))
         self._runner.start(opened, now=now)
         with self.database.read() as connection:
@@ -149,6 +149,11 @@ class ReplayDriver:
             why = ended.error or ended.payload.get("why", "its gates refused it")
             raise BadDefinition(f"the first refresh, as of {now:%Y-%m-%d}", f"{ended.state}: {why}",
                                 "Start later (--start), or make holdout or the label window shorter.")  # fmt: skip
+
+    def enter(self, now: datetime) -> None:
+        """Register the loop, as `leaven up` does."""
+        with self.database.write() as connection:
+            loops.put(connection, self.loop, path="", source="", at=micros(now))
 
     def step(self, now: datetime) -> None:
         """Serve what was asked up to `now`, then tick."""

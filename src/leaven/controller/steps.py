@@ -170,7 +170,7 @@ def gate(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepRe
             "reports": [msgspec.to_builtins(report.evidence) for report in reports],
             "fresh": fresh_metrics,
         },
-        why="; ".join(report.why for report in reports) or "the loop has no gates", by="gates",
+        why="\n".join(report.why for report in reports) or "the loop has no gates", by="gates",
         refresh=payload["refresh"],
     )  # fmt: skip
     with parts.write() as connection:

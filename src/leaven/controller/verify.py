@@ -43,7 +43,7 @@ def _gates(decision: Decision) -> tuple[str, str]:
     for written, seen in zip(decision.rule["gates"], decision.evidence["reports"], strict=True):
         gate: Gate = from_written(written, _GATES)
         reports.append(gate.judge(msgspec.convert(seen, GateEvidence)))
-    return joint_outcome(reports), "; ".join(report.why for report in reports)
+    return joint_outcome(reports), "\n".join(report.why for report in reports)
 
 
 def _trial(decision: Decision) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from leaven.errors import LeavenError
 
-SLICE = Path(__file__).with_name("flights_slice.parquet")  # bundled: seven weeks, every fourth flight
+SLICE = Path(__file__).with_name("flights_slice.parquet")  # bundled: every fourth flight of fourteen weeks
 _YEAR = 2013
 _NO_ZONE_GIVEN = "America/Puerto_Rico"  # the destinations that airports.csv does not list are all there or near
 

@@ -82,11 +82,11 @@ class LiveFlights:
         self.system = System(self.settings, port=0, logs=self.settings.home / "logs")
         self.sender: Sender | None = None
 
-    def start(self, at: datetime) -> Loop:
-        """Start gateway, flusher and controller with the clock at `at`, and register the loop."""
+    def start(self, at: datetime) -> None:
+        """Start gateway, flusher and controller with the clock at `at`; they have nothing to do yet."""
         self.clock.set(at)
+        self.app.database.dispose()  # made before the parts start, so that none of them has to
         self.system.start()
-        return self.app.enter(self.loop_file)
 
     def import_between(self, loop: Loop, start: datetime, end: datetime) -> int:
         """Bring what happened in a stretch of the past into the log; return how many flights."""
@@ -168,3 +168,5 @@ class LiveFlights:
         if self.sender is not None:
             self.sender.close()
         self.system.stop()
+        self.app.close()
+        self.clock.close()

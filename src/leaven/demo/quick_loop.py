@@ -1,4 +1,4 @@
-"""Will this flight arrive more than 15 minutes late? The short version: every fourth flight of fifteen weeks."""
+"""Will this flight arrive more than 15 minutes late? The short version: every fourth flight of fourteen weeks."""
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 

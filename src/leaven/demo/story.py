@@ -53,10 +53,10 @@ YEAR = Script(
 )
 QUICK = Script(
     "quick_loop.py",
-    first_model=datetime(2013, 8, 8, tzinfo=UTC),
-    live=datetime(2013, 10, 3, tzinfo=UTC),
-    refusal_by=datetime(2013, 10, 3, tzinfo=UTC),
-    end=datetime(2013, 10, 7, tzinfo=UTC),
+    first_model=datetime(2013, 5, 16, tzinfo=UTC),
+    live=datetime(2013, 7, 11, tzinfo=UTC),
+    refusal_by=datetime(2013, 7, 11, tzinfo=UTC),
+    end=datetime(2013, 7, 16, tzinfo=UTC),
 )
 
 
@@ -75,17 +75,22 @@ def tell_story(home: Path, *, quick: bool, out: Console, bar: Progress) -> dict[
     history = read_history(flights, loop, time="event_time", label_time="label_time")
     out.print(f"[bold]1. The past.[/bold] {len(history):,} real flights of 2013; the first model knows those before "
               f"{script.first_model:%d %B}.")  # fmt: skip
-    runs = _replay_both(loop, history, script, bar)
-    for run in runs:
-        out.print(
-            f"   {run.plan:<10} mean weekly AUC {run.mean_window_metrics['roc_auc']:.3f}  ({run.refreshes} refreshes, "
-            f"{run.promoted} promoted, {run.rejected} rejected; {run.seconds:.0f} s, {run.rows / run.seconds:,.0f} "
-            "flights/s)"
-        )
-    live = _live(home, script, loop_file, flights, history, out)
+    live = LiveFlights(settings_from({}, home=home), loop_file, flights, tell=lambda decision: _tell(decision, out))
+    try:
+        live.start(script.first_model)  # its processes load their libraries while the past is replayed
+        runs = _replay_both(loop, history, script, bar)
+        for run in runs:
+            out.print(
+                f"   {run.plan:<10} mean weekly AUC {run.mean_window_metrics['roc_auc']:.3f}  ({run.refreshes} "
+                f"refreshes, {run.promoted} promoted, {run.rejected} rejected; {run.seconds:.0f} s, "
+                f"{run.rows / run.seconds:,.0f} flights/s)"
+            )
+        found = _live(live, script, history, out)
+    finally:
+        live.stop()
     return {
-        "runs": runs, "live": live, "seconds": time.monotonic() - began, "home": str(home), "loop_file": str(loop_file),
-        "flights": str(flights),
+        "runs": runs, "live": found, "seconds": time.monotonic() - began, "home": str(home),
+        "loop_file": str(loop_file), "flights": str(flights),
     }  # fmt: skip
 
 
@@ -102,25 +107,22 @@ def _replay_both(loop: Loop, history: History, script: Script, bar: Progress) ->
     return runs
 
 
-def _live(home: Path, script: Script, loop_file: Path, flights: Path, history: History, out: Console) -> dict[str, Any]:
+def _live(live: LiveFlights, script: Script, history: History, out: Console) -> dict[str, Any]:
     out.print(
         "\n[bold]2. Live.[/bold] The same loop behind real servers; flights come over HTTP, delays when they land."
     )
-    live = LiveFlights(settings_from({}, home=home), loop_file, flights, tell=lambda decision: _tell(decision, out))
-    try:
-        loop = load_loop(loop_file)
-        live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
-        live.start(script.first_model)
-        live.settle(loop, script.first_model)
-        live.import_between(loop, script.first_model, script.live)
-        out.print(
-            f"   gateway at {live.system.url}; the model of {script.first_model:%B} has served since, and is stale"
-        )
-        live.pass_to(loop, script.live)
-        live.begin_sending(loop, history)
-        return _stream(live, loop, script, history, out)
-    finally:
-        live.stop()
+    loop = load_loop(live.loop_file)
+    live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
+    live.app.enter(live.loop_file)
+    live.settle(loop, script.first_model)
+    live.import_between(loop, script.first_model, script.live)
+    out.print(
+        f"   gateway at {live.system.url}; now it is {script.live:%d %B}, and the model of {script.first_model:%d %B} "
+        "still serves"
+    )
+    live.pass_to(loop, script.live)
+    live.begin_sending(loop, history)
+    return _stream(live, loop, script, history, out)
 
 
 def _stream(live: LiveFlights, loop: Loop, script: Script, history: History, out: Console) -> dict[str, Any]:
@@ -194,5 +196,5 @@ _WORDS: dict[tuple[str, str], str] = {
 def _tell(decision: Decision, out: Console) -> None:
     what = _WORDS.get((decision.kind, decision.outcome), f"{decision.kind}: {decision.outcome}")
     version = "" if decision.version is None else f" (version {decision.version})"
-    why = decision.why.split("; ")[-1]
+    why = decision.why.splitlines()[-1]
     out.print(f"   {instant(decision.at):%d %b %H:%M}  {what}{version}: {why}", soft_wrap=True)

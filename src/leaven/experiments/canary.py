@@ -24,14 +24,15 @@ class Canary:
 
     Per step, on that step's own evidence, champion and canary side by side in the same hours:
 
-    - fail-fast: the first `fail_fast` units that meet a failure are all the canary's (a few more must be where its share
-      is so large that they would be by chance);
+    - fail-fast: the first `fail_fast` units that meet a failure are all the canary's (more than these where its share
+      is so large that chance would do the same);
     - failures: an exact test of failed units against the champion's;
     - loss on mature labels: one that is shown to be worse, and by more than `margin` (a share of the champion's loss)
       as far as one can tell, stops it; the step is passed once the loss is shown to be within the margin.
 
     Over all looks of a step, a challenger that is no worse is stopped with probability at most `alpha` (half of it for
-    failures of both kinds, half for the loss), and one that is beyond the margin is passed with probability at most `alpha` / 2.
+    failures of both kinds, half for the loss), and one that is beyond the margin is passed with probability at most
+    `alpha` / 2.
     """
 
     shares: tuple[float, ...]
