@@ -317,7 +317,7 @@ class World:
         return found or ("", 0)
 
     def everything(self) -> dict[str, Any]:
-        """All that the control database holds of the loop, but what a training run happened to cost."""
+        """All that the control database holds of the loop, but the seconds that something happened to take."""
         with self.app.database.read() as connection:
             tables = select(routing_tables).where(routing_tables.c.loop == "shop").order_by(routing_tables.c.revision)
             found = {
@@ -334,8 +334,8 @@ class World:
             for cost in ("cpu_seconds", "wall_seconds", "peak_memory_mb"):
                 costly.get("training", {}).pop(cost, None)
         for one in plain["decisions"]:
-            # Versions are numbered, decisions named, in order; ids of a person's carry no chance either.
-            one.pop("seq", None)
+            for took in ("champion_seconds", "shadow_seconds"):
+                one["evidence"].pop(took, None)
         return json.loads(json.dumps(plain, sort_keys=True, default=str))
 
     def copy_to(self, home: Path) -> None:

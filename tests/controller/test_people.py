@@ -36,6 +36,13 @@ def test_a_promotion_by_hand_serves_at_once_and_says_who_and_why():
     assert driver.decisions("promote")[-1] == decided
 
 
+def test_promoting_the_champion_again_keeps_the_one_to_go_back_to():
+    driver = two_versions()
+    promote_by_hand(driver.database, "shop", 2, by="ada", why="", now=driver.now)
+    assert (driver.alias("champion"), driver.alias("previous")) == (2, 1)
+    assert [one.version for one in driver.table().standby] == ["1"]
+
+
 def test_a_version_that_does_not_exist_is_not_promoted_and_nothing_changes():
     driver = two_versions()
     before = driver.everything()

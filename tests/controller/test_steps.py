@@ -10,8 +10,8 @@ import pytest
 from sklearn.linear_model import SGDClassifier
 
 from leaven.controller import state
-from leaven.controller.people import request_cancel, roll_back
-from leaven.controller.refreshes import InlineRunner
+from leaven.controller.people import promote_by_hand, request_cancel, roll_back
+from leaven.controller.refreshes import InlineRunner, carry_out, noter
 from leaven.controller.steps import STEP_NAMES, run_step
 from leaven.curation import AllHistory
 from leaven.curation.snapshot import Snapshot, SnapshotChanged, examples_digest, read_holdout, read_snapshot
@@ -240,6 +240,22 @@ def test_a_cancelled_refresh_ends_before_its_next_step():
     assert driver.outcomes("gate") == ["pass"]  # the first version's
     with driver.database.read() as connection:
         assert len(versions.versions(connection, "shop")) == 1
+
+
+def test_a_refresh_that_a_person_ended_stays_ended_whatever_its_last_step_reports():
+    driver, payload = an_opened_refresh()
+    with driver.database.read() as connection:
+        opened = state.refresh(connection, payload["refresh"])
+
+    def call(name, payload):
+        result = run_step(name, driver.parts, payload, now=driver.now)
+        if name == "trial":
+            promote_by_hand(driver.database, "shop", payload["version"], by="ada", why="", now=driver.now)
+        return result
+
+    carry_out(opened, call, noter(driver.parts, opened.id, lambda: driver.now))
+    assert driver.refreshes()[-1].state == "promoted"
+    assert (driver.trials()[-1].state, driver.alias("champion")) == ("promoted", 2)
 
 
 def test_a_refresh_that_cannot_learn_fails_with_its_reason_and_the_next_one_may_start():

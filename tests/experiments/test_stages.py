@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from leaven.errors import BadDefinition
 from leaven.experiments import Canary, Shadow
@@ -145,6 +146,23 @@ def test_a_canary_without_labels_waits_and_then_gives_up():
     few = canary_seen(losses(900), losses(49, seed=1))
     assert judged(Canary(0.1), few).outcome == "hold"
     assert judged(Canary(0.1), few, elapsed=14 * DAY).outcome == "give_up"
+
+
+@pytest.mark.parametrize("look", [1, 2, 7])
+def test_each_look_is_judged_at_its_own_part_of_alpha(look):  # oracle: SciPy's quantiles
+    """The least advantage that passes is the quantile at alpha / (k (k + 1)), one-sided; for a canary at half of it."""
+    champion, noise = np.full(400, 0.5), np.random.default_rng(0).normal(0, 0.1, 400)
+    noise -= noise.mean()
+    error = 0.05 / (look * (look + 1))
+    needed = t.ppf(1 - error, 399) * noise.std(ddof=1) / 20
+    for factor, outcome in ((1.01, "advance"), (0.99, "hold")):
+        paired = shadow_seen(champion, champion + noise - factor * needed)
+        assert judged(Shadow("1d", margin=0.0), paired, look=look).outcome == outcome
+    spread = champion + noise
+    welch = t.ppf(1 - error / 2, 798) * noise.std(ddof=1) * math.sqrt(2 / 400)
+    for factor, outcome in ((1.01, "advance"), (0.99, "hold")):
+        beside_it = canary_seen(spread, spread - factor * welch)
+        assert judged(Canary(0.5, margin=0.0), beside_it, look=look).outcome == outcome
 
 
 # How often they err. Every run looks up to 20 times at evidence that grows, as a controller does.

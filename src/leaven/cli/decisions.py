@@ -12,7 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from leaven.cli.control import moment, reading
-from leaven.cli.output import AsJson, Home, emit
+from leaven.cli.output import NO, AsJson, Home, emit
 from leaven.registry import loops
 from leaven.registry.decisions import Decision, decision, decisions
 
@@ -25,6 +25,10 @@ def show_decisions(
     id: Annotated[str | None, typer.Option("--id", help="Show this one whole, with rule and evidence.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind, such as gate, trial, promote.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Judge each again, by its rule and evidence on record; exit 1 if one differs."),
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +42,28 @@ def show_decisions(
         if loop is not None:
             loops.loop(connection, loop)
         found = decisions(connection, loop, kind=kind, limit=limit)
+    if verify:
+        _verify(found, as_json=as_json)
+        return
     emit(found, as_json=as_json, human=lambda console: _show_all(console, found))
+
+
+def _verify(found: list[Decision], *, as_json: bool) -> None:
+    from leaven.controller.verify import judged_again
+
+    judged = [(each, judged_again(each)) for each in found]
+    differing = [each.id for each, again in judged if again is not None and again != (each.outcome, each.why)]
+    by_rule = sum(again is not None for _, again in judged)
+    emit(
+        {"judged_again": by_rule, "by_people": len(found) - by_rule, "differing": differing},
+        as_json=as_json,
+        human=lambda console: console.print(
+            f"{by_rule} decisions judged again, {len(differing)} differ {' '.join(differing)}; "
+            f"{len(found) - by_rule} were no rule's"
+        ),
+    )
+    if differing:
+        raise typer.Exit(NO)
 
 
 def _show_all(console: Console, found: list[Decision]) -> None:

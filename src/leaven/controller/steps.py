@@ -153,7 +153,8 @@ def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> St
         parts.fence(connection)
         number = versions.register(
             connection, loop.name, artifact=payload["artifact"], format=payload["format"], mode=payload["mode"],
-            definition_digest=loop.digest, at=micros(now), parent=payload["parent"],
+            definition_digest=loop.digest, at=micros(now),
+            parent=payload["parent"] if payload["mode"] == "update" else None,
             snapshot=payload["snapshot"], refresh=payload["refresh"], lineage=lineage,
         )  # fmt: skip
     return StepResult("done", payload | {"version": number})
