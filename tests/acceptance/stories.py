@@ -59,3 +59,7 @@ class Story:
         """An installation that stands where the story stood at `moment`; nothing runs yet."""
         shutil.copytree(self.folder / moment, home)
         return World(home, self.folder / "shop.py", shop_past())
+
+    def copy_lake(self, moment: str, lake: Path) -> None:
+        """Lay down at `lake` all events up to `moment`."""
+        shutil.copytree(self.folder / moment / "lake", lake)

@@ -66,6 +66,8 @@ class Controller:
 
     def _ask_triggers(self, loop: Loop, now: datetime) -> None:
         facts = self._facts(loop, now)
+        if not facts.has_champion and not facts.matured_since_refresh():
+            return  # nothing to make a first version of; a refresh now would only use up the schedule's turn
         for trigger in loop.triggers:
             cause = trigger.fires(facts)
             if cause is not None:
