@@ -33,9 +33,7 @@ def main() -> None:
         write_flights(flights)
         history = read_history(flights, loop, time="event_time", label_time="label_time")
     print(f"{len(history):,} flights; first model {YEAR.first_model:%d %B}; mean over weeks of the served answers")
-    print(
-        f"{'plan':<10} {'AUC':>7} {'log loss':>9} {'refreshes':>9} {'promoted':>8} {'CPU s':>7} {'rows':>10} {'s':>6} rows/s"
-    )
+    print("plan           AUC  log loss refreshes promoted   CPU s       rows      s  rows/s")
     runs = []
     for plan in PLANS:
         run = replay(variant(loop, plan), history, name=plan, start=YEAR.first_model, window=timedelta(days=7))
@@ -43,7 +41,7 @@ def main() -> None:
         mean = run.mean_window_metrics
         print(
             f"{plan:<10} {mean['roc_auc']:7.4f} {mean['log_loss']:9.4f} {run.refreshes:9d} {run.promoted:8d} "
-            f"{run.train_cpu_s:7.1f} {run.train_rows:10,d} {run.seconds:6.1f} {run.rows / run.seconds:,.0f}"
+            f"{run.train_cpu_s:7.1f} {run.train_rows:10,d} {run.seconds:6.1f} {run.rows / run.seconds:7,.0f}"
         )
     for run in runs[1:]:
         pairs = list(zip(runs[0].windows, run.windows, strict=True))

@@ -50,7 +50,7 @@ def test_a_trial_that_is_called_off_gives_all_units_back_to_the_champion(world: 
     shop = world(at="promotion due")
     shop.start("controller")
     assert shop.run("retrain", "shop").returncode == 3
-    assert [arm.arm for arm in shop.table().arms] == ["champion", "canary"]
+    assert {arm.arm for arm in shop.table().arms} == {"champion", "canary"}
     assert shop.run("cancel", "shop").returncode == 0
     assert shop.trial() is None
     assert [(arm.arm, arm.version) for arm in shop.table().arms] == [("champion", "1")]

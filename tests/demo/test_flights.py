@@ -41,7 +41,8 @@ def test_they_equal_the_prepared_data_set_but_for_two_nights(flights: Path, shar
     theirs = shared_data / "nycflights13" / "flights.parquet"
     columns = "epoch_us(event_time) AS asked, epoch_us(label_time) AS known, carrier, origin, dest, arr_delay"
     differing = duckdb.execute(
-        f"SELECT CAST(make_timestamp(asked - 12 * 3600000000) AS DATE) FROM (SELECT {columns} FROM read_parquet($ours) EXCEPT ALL "
+        "SELECT CAST(make_timestamp(asked - 12 * 3600000000) AS DATE) "
+        f"FROM (SELECT {columns} FROM read_parquet($ours) EXCEPT ALL "
         f"SELECT {columns} FROM read_parquet($theirs))", {"ours": str(flights), "theirs": str(theirs)}
     ).fetchall()  # fmt: skip
     assert len(differing) == 20

@@ -203,3 +203,16 @@ def test_a_year_of_flights_is_imported_in_seconds(tmp_path, shared_data):
     month = source.examples(Span(first, first.replace(month=2)), loop.label, as_of=first.replace(month=2))
     assert 25_000 < len(month.mature()) < len(month) < 28_000
     assert 0.2 < month.mature().labels.value.mean() < 0.25  # .227 of January's flights were late
+
+
+def test_a_category_that_a_data_frame_made_a_float_is_the_one_of_the_wire(tmp_path):
+    path = tmp_path / "past.parquet"
+    duckdb.sql(
+        "SELECT TIMESTAMP '2026-03-01 12:00:00' + to_minutes(i) AS at, 'N1' AS tail, x AS carrier, 7 AS dep_hour, "
+        "20.0 AS arr_delay FROM (VALUES (0, 7.0::DOUBLE), (1, 2.5), (2, 'nan'::DOUBLE)) AS t(i, x)"
+    ).write_parquet(str(path))
+    lake = a_lake(tmp_path)
+    bring(lake, path, label_time=None)
+    source = a_source(lake)
+    read = source.examples(Span(instant(0), instant(2**52)), a_loop().label, as_of=instant(2**52))
+    assert read.predictions.features["carrier"].tolist() == ["7", "2.5", None]

@@ -99,6 +99,13 @@ def test_a_drop_that_noise_could_make_does_not_fire():
     assert drops.fires(measured("roc_auc", interval(0.8, 0.1), interval(0.72, 0.01))) is None
 
 
+def test_a_drop_that_the_last_refresh_has_seen_does_not_fire_again():
+    low = measured("roc_auc", interval(0.8, 0.01), interval(0.7, 0.01))
+    drops = Drops("roc_auc", by=0.02, over="3d")
+    assert drops.fires(replace(low, last_refresh=MONDAY - timedelta(days=2))) is None
+    assert drops.fires(replace(low, last_refresh=MONDAY - timedelta(days=3)))
+
+
 @pytest.mark.parametrize("missing", ["reference", "now", "both infinite"])
 def test_what_was_not_measured_does_not_fire(missing):
     nothing = Interval(math.nan, -math.inf, math.inf, 0.95, 0)

@@ -137,12 +137,9 @@ def prove(parts: Parts, loop: Loop, version: int, *, start_with: str | None, by:
     with parts.database.read() as connection:
         versions.version(connection, loop.name, version)
         champion = aliases.alias(connection, loop.name, "champion")
-        busy = state.active_refresh(connection, loop.name)
     if champion is None or champion == version:
         why = "the loop has no champion yet" if champion is None else f"version {version} is the champion"
         raise BadDefinition(where, why, "Name another version; `leaven versions` lists them.")
-    if busy is not None:
-        raise state.RefreshUnderWay(loop.name, busy.id, busy.state)
     step = 0 if start_with is None else kinds.index(start_with)
     return begin_trial(parts, loop, version, refresh=None, now=now, step=step, by=by)
 

@@ -23,6 +23,7 @@ from leaven.curation.windows import Part, chosen
 from leaven.duration import instant, micros
 from leaven.events.columns import Examples
 from leaven.events.source import Span
+from leaven.experiments.trial import TrialState
 from leaven.gates import judge_all
 from leaven.gates.gate import Check, Rows
 from leaven.learners.artifact import ModelArtifact
@@ -228,8 +229,12 @@ def trial(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepR
         return StepResult("again", payload | {"trial": begun.id})
     if known.state == "open":
         known = reconcile_trial(parts, loop, known, now=now)
-    code: Code = "again" if known.state == "open" else "done" if known.state == "promoted" else "refused"
-    return StepResult(code, payload)
+    return StepResult(_code_of(known.state), payload)
+
+
+def _code_of(stands: TrialState | None) -> Code:
+    """What a trial in this state means for the refresh."""
+    return "again" if stands == "open" else "done" if stands == "promoted" else "refused"
 
 
 def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
@@ -239,8 +244,8 @@ def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime)
     with parts.write() as connection:
         parts.fence(connection)
         if payload.get("trial") is not None:
-            won = state.find_trial(connection, payload["trial"])
-            return StepResult("done" if won is not None and won.state == "promoted" else "refused", payload)
+            known = state.find_trial(connection, payload["trial"])
+            return StepResult(_code_of(None if known is None else known.state), payload)
         if payload.get("gate") != "pass":
             return StepResult("refused", payload)
         if decisions(connection, loop.name, kind="promote", refresh=payload["refresh"]):

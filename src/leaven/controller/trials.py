@@ -37,7 +37,9 @@ def begin_trial(
         known = state.find_trial(connection, trial_id)
         if known is not None:
             return known
-        busy = state.active_trial(connection, loop.name)
+        busy: Trial | state.Refresh | None = state.active_trial(connection, loop.name)
+        if busy is None and refresh is None:  # a trial that a person asks for
+            busy = state.active_refresh(connection, loop.name)
         if busy is not None:
             raise state.RefreshUnderWay(loop.name, busy.id, busy.state)
         champion = aliases.alias(connection, loop.name, "champion")
@@ -72,15 +74,16 @@ def reconcile_trial(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) ->
     metric = default_metric(loop.label.task)
     evidence = _evidence(parts, loop, trial, metric=metric, now=now)
     action = reconcile(trial, loop.rollout, evidence, now=now, metric=metric)
-    if action.do == "hold":
+    with parts.database.read() as connection:
+        paused = loops.loop(connection, loop.name).paused
+    # A paused loop still rolls back, but nothing moves forward; the look is spent all the same.
+    if action.do == "hold" or (paused and action.do in ("advance", "promote")):
         return _hold(parts, trial, action, evidence, now=now)
     with parts.write() as connection:
         parts.fence(connection)
         current = state.find_trial(connection, trial.id)
         if current != trial:  # somebody was faster: a person, or an earlier life of this controller
             return current if current is not None else trial
-        if loops.loop(connection, loop.name).paused and action.do in ("advance", "promote"):
-            return trial  # a paused loop still rolls back, but nothing moves forward
         return _act(connection, loop, trial, action, evidence, metric=metric, now=now)
 
 
@@ -111,7 +114,10 @@ def _evidence(parts: Parts, loop: Loop, trial: Trial, *, metric: str, now: datet
     span, source = Span(instant(trial.since), now), parts.source(loop.name)
     if step.kind == "shadow":
         return shadow_evidence(source.pairs(span, trial.challenger, loop.label, as_of=now), stage.metric or metric)
-    return canary_evidence(source.examples(span, loop.label, as_of=now), stage.metric or metric)
+    served = source.examples(span, loop.label, as_of=now)
+    version = served.predictions.version  # late rows of a trial that has just ended are none of this one's
+    mine = (version == trial.challenger) | (version == trial.champion)
+    return canary_evidence(served.take(mine), stage.metric or metric)
 
 
 def _hold(parts: Parts, trial: Trial, action: Action, evidence: Evidence, *, now: datetime) -> Trial:

@@ -285,6 +285,10 @@ def _cast(plan: _Plan, name: str, kind: FeatureType) -> str:
     if kind == "int" and plan.columns[name].startswith(_FRACTIONAL):
         number = f"TRY_CAST({given} AS DOUBLE)"
         return f"CASE WHEN {number} = floor({number}) THEN {cast} END"  # a cast alone would round
+    if kind == "category" and plan.columns[name] in ("FLOAT", "DOUBLE"):
+        # 7.0 and 7 are one category, as on the wire; NaN is none.
+        whole = f"CAST(TRY_CAST({given} AS BIGINT) AS VARCHAR)"
+        return f"CASE WHEN isnan({given}) THEN NULL WHEN {given} = floor({given}) THEN {whole} ELSE {cast} END"
     return cast
 
 

@@ -17,7 +17,7 @@ class Drops:
     """Fires when a metric on mature labels is worse than when the champion was proven, by more than `by`.
 
     The worsening itself must be beyond `by` with 95 % confidence (one-sided, both measurements' errors counted), so
-    noise in a short stretch does not fire it.
+    noise in a short stretch does not fire it. After a refresh it is quiet for as long as `over`.
     """
 
     metric: str
@@ -34,6 +34,8 @@ class Drops:
         """Return a cause if the drop is certain; None where there is no champion, no reference or too little data."""
         if not facts.has_champion:
             return None
+        if facts.last_refresh is not None and facts.now - facts.last_refresh < duration(self.over):
+            return None  # the last refresh saw this drop, whatever came of it; only new rows can call for another
         signal = facts.performance(self.metric, duration(self.over))
         reference = signal.reference
         if reference is None or not math.isfinite(signal.interval.high) or not math.isfinite(reference.high):
