@@ -79,13 +79,16 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
     }
 
 
-def calm_threads() -> None:
-    """Let OpenMP's idle threads sleep instead of spin, unless the user chose otherwise.
+def calm_threads(threads: int | None = None) -> None:
+    """Let OpenMP's idle threads sleep instead of spin, and use `threads` of them, unless the user chose otherwise.
 
-    Spinning threads of several processes on few cores take each other's time: a replay took five times as long.
+    Spinning threads of several processes on few cores take each other's time: a replay took five times as long. A
+    gateway worker answers a few rows at a time, for which a second thread costs more than it gives.
     To be called before a learner's library is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def debugging(environment: Mapping[str, str] | None = None) -> bool:

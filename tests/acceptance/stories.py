@@ -1,7 +1,7 @@
 """What happens in the shop when nothing goes wrong, and installations that begin at a moment of it.
 
-History until day 6, when the first version is trained and promoted; visitors come; on day 10 a refresh is due, whose
-version is shadowed, then serves half of the units, then is promoted.
+History until day 6, when the first version is trained and promoted, and then until day 9.5, when the gateway's visitors
+begin to come; on day 10 a refresh is due, whose version is shadowed, then serves half of the units, then is promoted.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def tell(folder: Path) -> None:
         world.start_gateway()
         world.settle(SERVED_FROM)
         states[str(SERVED_FROM)] = world.everything()
-        world.begin_sending()
+        world.remember(9.5)
         world.pass_to(9.5)
+        world.begin_sending()
         now = 9.5
         while now < LAST:
             now += TICK

@@ -34,6 +34,19 @@ def test_a_training_that_is_called_off_ends_and_nothing_of_it_is_kept(world: Wor
     assert "nothing to cancel" in again.stderr
 
 
+def test_a_controller_that_is_told_to_stop_leaves_its_training_at_once_for_the_next_one(world: Worlds) -> None:
+    shop = world(**NEVER)
+    controller = shop.start("controller")
+    shop.wait(lambda: _training_processes(shop), "the training process")
+    began = time.monotonic()
+    assert controller.end() == 0
+    assert time.monotonic() - began < 5
+    assert not _training_processes(shop)
+    assert [(one.state, one.step) for one in shop.refreshes()] == [("running", "train")]
+    shop.start("controller")
+    shop.wait(lambda: _training_processes(shop), "the training to begin again")
+
+
 def test_a_refresh_that_is_called_off_while_no_controller_runs_stays_called_off(world: Worlds) -> None:
     shop = world(**NEVER)
     shop.start("controller")
@@ -82,7 +95,7 @@ def test_a_paused_loop_begins_no_refresh_by_itself_and_one_that_is_asked_for(wor
     time.sleep(0.5)
     assert shop.refreshes() == []
     assert shop.run("retrain", "shop").returncode == 0
-    shop.wait(lambda: shop.alias() == 1, "the version that was asked for")
+    shop.wait(lambda: shop.refreshes()[0].state == "running", "the refresh that was asked for")
     assert shop.refreshes()[0].cause.trigger == "manual"
 
 

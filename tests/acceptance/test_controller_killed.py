@@ -89,7 +89,7 @@ def test_a_controller_that_dies_again_and_again_decides_what_an_undisturbed_one_
         shop.send_until(now)
         # Most of the time goes into the refresh, so it gets most of the kills; a start takes about two seconds.
         for _ in range(left if now == LAST else left // 2 if now == 10.0 else min(left, max(1, kills // 8))):
-            time.sleep(chance.uniform(0.0, 3.5))
+            time.sleep(chance.uniform(0.0, 3.0))
             shop.kill_controller()
             shop.start("controller")
             left -= 1

@@ -162,12 +162,16 @@ class World:
         """Register the loop and bring in the history before day `at`, which the clock then shows."""
         self.clock.set(day(at))
         self.app.enter(self.loop_file)
+        self.remember(at)
+        return self
+
+    def remember(self, at: float) -> None:
+        """Bring in the history before day `at`; what is there already stays as it is."""
         until = int((self.past.at < _moment(day(at))).sum())
         file = self.home / "history.csv"
         file.write_text(_csv(self.past, until))
         import_history(self.app.lake, self.loop, file, time="at", label_time="told", unit="user")
         file.unlink()
-        return self
 
     # Processes
 
@@ -189,6 +193,22 @@ class World:
         self.start("flusher")
         log = self.home / "logs" / "gateway.log"
         self.gateway_port = self.wait(lambda: _port(log), "the gateway's port")
+
+    def start_up(self, *, workers: int = 1) -> Started:
+        """Start `leaven up` on a free port, and wait until everything runs."""
+        up = self.start("up", str(self.loop_file), "--port", "0", "--workers", str(workers))
+        self.wait(lambda: "Ctrl-C stops" in self.said(), "everything to run")
+        self.gateway_port = int(self.said().partition("gateway     http://127.0.0.1:")[2].split()[0])
+        return up
+
+    def said(self) -> str:
+        """What `leaven up` and its parts have said so far."""
+        return (self.home / "logs" / "up.log").read_text()
+
+    def part(self, name: str) -> int:
+        """Process id of a part that `leaven up` runs, 0 while there is none."""
+        found = [pid for pid, command in processes_of(self.home).items() if f" -m leaven {name} " in command]
+        return found[0] if found else 0
 
     def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command of `leaven` on this installation to its end."""
@@ -315,6 +335,16 @@ class World:
         with closing(sqlite3.connect(self.control_file, timeout=10)) as opened:
             found = opened.execute("SELECT holder, token FROM leases WHERE name = 'controller'").fetchone()
         return found or ("", 0)
+
+    def feedback_ids(self) -> list[str]:
+        """Ids of all feedback in the lake, as often as they are there."""
+        import duckdb
+        from deltalake import DeltaTable
+
+        files = DeltaTable(self.home / "lake" / "shop" / "feedback").file_uris()
+        with duckdb.connect() as opened:
+            rows = opened.execute("SELECT id FROM read_parquet($files, union_by_name = true)", {"files": files})
+            return [row[0] for row in rows.fetchall()]
 
     def everything(self) -> dict[str, Any]:
         """All that the control database holds of the loop, but the seconds that something happened to take."""

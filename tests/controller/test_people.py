@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from leaven.controller import state
-from leaven.controller.people import NothingToCancel, promote_by_hand, prove, request_cancel, roll_back
+from leaven.controller.people import NothingToCancel, promote_by_hand, prove, request_cancel, request_refresh, roll_back
 from leaven.controller.promotion import NothingToRollBack
+from leaven.curation import Recent
+from leaven.duration import micros
 from leaven.errors import BadDefinition
-from leaven.registry import aliases, loops
+from leaven.registry import aliases, loops, snapshots
 from leaven.registry.versions import UnknownVersion
 from tests.controller.pasts import Watched, a_loop, a_past
 
@@ -156,3 +160,30 @@ def test_cancelling_what_nobody_has_begun_ends_it_and_frees_the_loop():
     with pytest.raises(NothingToCancel):
         request_cancel(driver.database, "shop", by="ada", now=driver.now)
     assert driver.ask().id != asked.id
+
+
+def test_a_refresh_learns_from_what_was_known_at_the_moment_that_a_person_names():
+    driver = two_versions()
+    then = driver.now - timedelta(days=4)
+    with pytest.raises(BadDefinition, match="yet to come"):
+        request_refresh(driver.database, "shop", by="ada", now=driver.now, as_of=driver.now + timedelta(days=1))
+    asked = request_refresh(driver.database, "shop", by="ada", now=driver.now, as_of=then)
+    driver.step(driver.now + driver.loop.tick_length)
+    with driver.database.read() as connection:
+        done = state.refresh(connection, asked.id)
+        taken = snapshots.snapshot(connection, done.payload["snapshot"])
+    assert done.as_of == taken.definition["as_of"] == micros(then)
+
+
+def test_a_first_version_of_old_data_says_how_it_can_be_made():
+    driver = Watched(a_loop(data=Recent("1d")), a_past(6))
+    driver.enter(driver.now)
+    driver.log.serve(driver.now, None, lambda version: pytest.fail("nobody serves yet"))
+    late = driver.now + timedelta(days=400)
+    request_refresh(driver.database, "shop", by="ada", now=late)
+    driver.step(late)
+    with driver.database.read() as connection:
+        (ended,) = state.latest_refreshes(connection, "shop")
+    assert ended.state == "nothing"
+    assert 'Recent("1d")' in ended.payload["why"]
+    assert "--as-of" in ended.payload["why"]

@@ -10,6 +10,7 @@ import typer
 from leaven.cli.output import AsJson, emit, messages, progress
 from leaven.cli.replay import by_month
 from leaven.errors import BadDefinition
+from leaven.settings import calm_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Watch a model of real flights going stale, being refreshed, proven, promoted, refused, rolled back."""
+    if quick:
+        calm_threads(1)  # the slice is too small for a second thread to be worth waking
     from leaven.demo.story import tell_story
 
     with progress() as bar:

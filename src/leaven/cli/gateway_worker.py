@@ -28,7 +28,7 @@ from leaven.gateway.shadow import Shadows
 from leaven.gateway.watch import TableWatch
 from leaven.gateway.worker import serve
 from leaven.registry.artifacts import ArtifactStore
-from leaven.settings import Settings
+from leaven.settings import Settings, calm_threads
 from leaven.storage.wal import WriteAheadLog
 from leaven.training.learner import Files
 
@@ -139,6 +139,7 @@ def main() -> None:
         level=logging.INFO, format=f"%(asctime)s gateway {os.getpid()} %(levelname)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    calm_threads(1)
     listening = socket.socket(fileno=int(sys.argv[1]))
     pipe = sys.stdin.fileno()
     run_worker(decode_settings(_read_line(pipe)), listening, parent=pipe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import typer
 
+from leaven.cli.moments import moment_from
 from leaven.cli.output import AsJson, emit, messages, progress
 from leaven.duration import duration, instant
 from leaven.errors import BadDefinition
@@ -90,11 +91,7 @@ def _start(start: str | None, history: History) -> datetime:
     first, last = (instant(int(history.at[i].astype(np.int64))) for i in (0, -1))
     if start is None:
         return first + (last - first) / 6
-    try:
-        given = datetime.fromisoformat(start)
-    except ValueError as error:
-        raise BadDefinition("--start", f"{start!r} is no date", "Write it as 2013-03-01.") from error
-    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+    return moment_from(start, where="--start")
 
 
 def _record(run: ReplayRun) -> dict[str, object]:

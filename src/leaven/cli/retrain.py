@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from leaven.cli.moments import moment_from
 from leaven.cli.output import AsJson, Home, emit
 from leaven.cli.people import app_at, me
 from leaven.controller.people import request_refresh
@@ -15,11 +16,18 @@ app = typer.Typer()
 
 @app.command()
 def retrain(
-    loop: Annotated[str, typer.Argument(help="Name of the loop.")], home: Home = None, as_json: AsJson = False
+    loop: Annotated[str, typer.Argument(help="Name of the loop.")],
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Learn from what was known at this date (UTC). Default: now.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Start a refresh now; the running controller carries it out."""
     installed = app_at(home)
-    asked = request_refresh(installed.database, installed.loop(loop).name, by=me(), now=installed.clock.now())
+    moment = None if as_of is None else moment_from(as_of, where="--as-of")
+    name, now = installed.loop(loop).name, installed.clock.now()
+    asked = request_refresh(installed.database, name, by=me(), now=now, as_of=moment)
     emit(
         {"refresh": asked.id, "loop": loop, "state": asked.state},
         as_json=as_json,

@@ -60,7 +60,8 @@ class Controller:
         if active.state == "requested":
             with self._parts.write() as connection:
                 self._parts.fence(connection)
-                taken = msgspec.structs.replace(active, state="running", as_of=micros(now))
+                as_of = active.payload.get("as_of", micros(now))  # a person may name the moment to learn from
+                taken = msgspec.structs.replace(active, state="running", as_of=as_of)
                 active = state.save_refresh(connection, taken, now=micros(now))
         self._runner.start(active, now=now)
 

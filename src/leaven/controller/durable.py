@@ -6,12 +6,15 @@ controller goes on at the step the last one was in. Everything the engine keeps 
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from dbos import DBOS, SetWorkflowID, WorkflowSerializationFormat
+from dbos._error import DBOSMaxStepRetriesExceeded
 
 from leaven.controller import state
 from leaven.controller.parts import Parts
@@ -27,6 +30,10 @@ APPLICATION = "leaven"
 STEPS_VERSION = "1"
 EXECUTOR = "controller"
 ATTEMPTS, FIRST_PAUSE_SECONDS, BACKOFF = 5, 1.0, 2.0
+LONGEST_PAUSE_SECONDS = 10.0
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class DurableRunner:
@@ -36,11 +43,13 @@ class DurableRunner:
         self.parts, self.now = parts, now
         self._url = url
         self._started: set[str] = set()
+        self._stopping = threading.Event()
 
     def launch(self) -> None:
         """Start the engine; it takes up at once what was under way when the last controller ended."""
         global _runner
         _runner = self
+        self._stopping.clear()
         DBOS(
             config={
                 "name": APPLICATION,
@@ -64,36 +73,72 @@ class DurableRunner:
     def stop(self) -> None:
         """Stop the engine; what is under way stays unfinished, for the next controller."""
         global _runner
+        self._stopping.set()
         DBOS.destroy(workflow_completion_timeout_sec=0)
         _runner = None
         self._started.clear()
+
+    def go_on(self) -> None:
+        """Return while the engine runs; called in the middle of a step, it leaves the step when the engine stops."""
+        if self._stopping.is_set():
+            raise _EngineStops
+
+    def patiently(self, act: Callable[[], T]) -> T:
+        """Return what `act` returns, once the control database can be used: an outage delays a refresh, no more."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return act()
+            except DatabaseUnavailable as error:
+                _log.warning("a refresh waits for the control database: %s", error)
+                self._stopping.wait(pause)
+                self.go_on()
+                pause = min(LONGEST_PAUSE_SECONDS, pause * BACKOFF)
 
 
 _runner: DurableRunner | None = None
 
 
+class _EngineStops(BaseException):
+    """Ends a step without a result, as a kill would; no `Exception`, for the engine would keep that as its end."""
+
+
 @DBOS.workflow(name="refresh", serialization_type=WorkflowSerializationFormat.PORTABLE)
 def _refresh(refresh_id: str) -> str:
     runner = _current()
-    with runner.parts.database.read() as connection:
-        refresh = state.refresh(connection, refresh_id)
-
-    def call(name: str, payload: Payload) -> StepResult:
-        done = msgspec.json.decode(_step(name, msgspec.json.encode(payload).decode()))
-        if done["error"] is not None:
-            raise _Stopped(done["error"], cancelled=done["cancelled"])
-        return StepResult(done["code"], done["payload"])
-
+    note = noter(runner.parts, refresh_id, runner.now)
     try:
-        carry_out(refresh, call, noter(runner.parts, refresh_id, runner.now))
-    except LeavenError as error:
+        carry_out(
+            runner.patiently(lambda: _opened(runner, refresh_id)),
+            _call,
+            lambda step, payload, stands, error: runner.patiently(lambda: note(step, payload, stands, error)),
+        )
+    except Exception as error:  # of whatever kind: a refresh that nobody ended would block its loop for good
+        if not isinstance(error, LeavenError):
+            _log.exception("refresh %s failed", refresh_id)
         cancelled = isinstance(error, RefreshCancelled) or (isinstance(error, _Stopped) and error.cancelled)
-        end_with(runner.parts, refresh_id, RefreshCancelled(refresh_id) if cancelled else error, now=runner.now())
+        ended = RefreshCancelled(refresh_id) if cancelled else error
+        runner.patiently(lambda: end_with(runner.parts, refresh_id, ended, now=runner.now()))
     return refresh_id
 
 
+def _opened(runner: DurableRunner, refresh_id: str) -> state.Refresh:
+    with runner.parts.database.read() as connection:
+        return state.refresh(connection, refresh_id)
+
+
+def _call(name: str, payload: Payload) -> StepResult:
+    try:
+        done = msgspec.json.decode(_step(name, msgspec.json.encode(payload).decode()))
+    except DBOSMaxStepRetriesExceeded as error:
+        raise _Stopped(f"step {name} failed {ATTEMPTS} times: {error.errors[-1]}", cancelled=False) from error
+    if done["error"] is not None:
+        raise _Stopped(done["error"], cancelled=done["cancelled"])
+    return StepResult(done["code"], done["payload"])
+
+
 def _worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, DatabaseUnavailable | OSError)
+    return isinstance(error, OSError)
 
 
 @DBOS.step(
@@ -106,12 +151,15 @@ def _step(name: str, payload: str) -> str:
     given: Payload = msgspec.json.decode(payload)
 
     def cancelled() -> bool:
-        with runner.parts.database.read() as connection:
-            return state.refresh(connection, given["refresh"]).state == "cancelling"
+        runner.go_on()
+        try:
+            return _opened(runner, given["refresh"]).state == "cancelling"
+        except DatabaseUnavailable:
+            return False  # nobody can have asked, and the training need not wait for it
 
     result: dict[str, Any] = {"code": "done", "payload": given, "error": None, "cancelled": False}
     try:
-        done = run_step(name, runner.parts, given, now=runner.now(), cancelled=cancelled)
+        done = runner.patiently(lambda: run_step(name, runner.parts, given, now=runner.now(), cancelled=cancelled))
         result |= {"code": done.code, "payload": done.payload}
     except LeavenError as error:
         if _worth_another_try(error):

@@ -36,20 +36,35 @@ class NothingToCancel(LeavenError, RuntimeError):
         return f"loop {self.loop!r} has no refresh and no trial under way; there is nothing to cancel."
 
 
-def request_refresh(database: ControlDatabase, loop: str, *, by: str, now: datetime) -> state.Refresh:
+def request_refresh(
+    database: ControlDatabase, loop: str, *, by: str, now: datetime, as_of: datetime | None = None
+) -> state.Refresh:
     """Ask for a refresh; the controller starts it at its next look.
 
+    Args:
+        database: The control database.
+        loop: Name of the loop.
+        by: Who asks.
+        now: When.
+        as_of: The moment whose knowledge it learns from; the present one by default.
+
     Raises:
+        BadDefinition: `as_of` is yet to come.
         RefreshUnderWay: a refresh or a trial of the loop has not ended.
     """
     at = micros(now)
+    if as_of is not None and as_of > now:
+        raise BadDefinition("--as-of", f"{as_of:%Y-%m-%d %H:%M} is yet to come", "Give a moment of the past.")
+    why = f"asked for by {by}" if as_of is None else f"asked for by {by}, as of {as_of:%Y-%m-%d %H:%M} UTC"
     with database.write() as connection:
         trial = state.active_trial(connection, loop)
         if trial is not None:
             raise state.RefreshUnderWay(loop, trial.id, trial.state)
-        asked = state.open_refresh(
-            connection, loop, Cause("manual", f"asked for by {by}"), as_of=at, now=at, state="requested"
-        )
+        cause = Cause("manual", why)
+        asked = state.open_refresh(connection, loop, cause, as_of=micros(as_of or now), now=at, state="requested")
+        if as_of is not None:
+            named = msgspec.structs.replace(asked, payload={"as_of": asked.as_of})
+            asked = state.save_refresh(connection, named, now=at)
         record(connection, _decision(f"{asked.id}-trigger", loop, at, "trigger", "refresh", by, refresh=asked.id))
     return asked
 

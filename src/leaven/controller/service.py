@@ -25,6 +25,7 @@ from leaven.errors import LeavenError
 from leaven.loop import Loop
 from leaven.registry import loops
 from leaven.registry.decisions import Decision, record
+from leaven.storage.control.database import DatabaseUnavailable
 from leaven.storage.control.leases import Lease, LeaseLost, fenced
 
 LEASE = "controller"
@@ -94,14 +95,27 @@ class Leader:
 
     def look(self) -> None:
         """Look at every loop once."""
-        for name in self.app.loop_names():
+        for name in self._names():
             try:
                 self._look_at(self.app.loop(name))
                 self.complained.pop(name, None)
             except (LeavenError, OSError) as error:
-                if self.complained.get(name) != str(error):  # once per reason, not ten times a second
-                    _log.error("loop %s: %s", name, error)
-                self.complained[name] = str(error)
+                self._complain(name, error)
+
+    def _names(self) -> list[str]:
+        try:
+            names = self.app.loop_names()
+        except DatabaseUnavailable as error:
+            self._complain("", error)
+            return []
+        self.complained.pop("", None)
+        return names
+
+    def _complain(self, name: str, error: Exception) -> None:
+        """Log what stands in a loop's way once, not ten times a second; no name is all loops."""
+        if self.complained.get(name) != str(error):
+            _log.error("loop %s: %s", name or "*", error)
+        self.complained[name] = str(error)
 
     def _look_at(self, loop: Loop) -> None:
         self._cancel_if_asked(loop)

@@ -34,6 +34,7 @@ from leaven.registry.snapshots import SnapshotRecord
 from leaven.stats.metrics import METRICS, shown_metrics
 from leaven.training.encoding import encoder_for
 from leaven.training.learner import TrainingSet
+from leaven.training.plans import Mode
 
 Code = Literal["done", "refused", "again", "nothing"]
 Payload = dict[str, Any]
@@ -99,7 +100,7 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
     )  # fmt: skip
     examples = read_snapshot(definition, source, loop.label) if chosen_parts else None
     if examples is None or not len(examples):
-        return StepResult("nothing", payload | {"why": "no labelled example matured since the champion's snapshot"})
+        return StepResult("nothing", payload | {"why": _nothing(loop, mode, until)})
     taken = msgspec.structs.replace(definition, rows=len(examples), digest=examples_digest(examples))
     kept = SnapshotRecord(
         f"{payload['refresh']}-snapshot", loop.name, msgspec.to_builtins(taken), taken.rows, taken.digest,
@@ -111,6 +112,15 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
     before_it = int(parent.lineage.get("learnt", 0)) if parent is not None and mode == "update" else 0
     added = {"snapshot": kept.id, "rows": taken.rows, "learnt": before_it + taken.rows, "mode": mode}
     return StepResult("done", payload | added | {"parent": champion})
+
+
+def _nothing(loop: Loop, mode: Mode, until: datetime) -> str:
+    if mode == "update":
+        return "no labelled example matured since the champion's snapshot"
+    return (
+        f"{loop.data!r} holds no labelled example before {until:%Y-%m-%d %H:%M} UTC. Log or import newer ones, or "
+        f"learn from older ones: leaven retrain {loop.name} --as-of DATE"
+    )
 
 
 def _parts(

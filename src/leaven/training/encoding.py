@@ -29,11 +29,12 @@ class BadFeature(LeavenError, ValueError):
         self.feature, self.kind, self.given = feature, kind, given
 
     def __str__(self) -> str:
+        one = f"an {self.kind}" if self.kind == "int" else f"a {self.kind}"
         if self.given is None:
-            return f"feature {self.feature!r} is required and is missing. Send a {self.kind}."
+            return f"feature {self.feature!r} is required and is missing. Send {one}."
         shown = repr(self.given)
         shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        return f"feature {self.feature!r} takes a {self.kind}, not {shown}. Send a {self.kind}, or null if unknown."
+        return f"feature {self.feature!r} takes {one}, not {shown}. Send {one}, or null if unknown."
 
 
 class Encoder(msgspec.Struct, frozen=True, dict=True):

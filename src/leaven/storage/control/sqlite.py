@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event
@@ -38,11 +39,23 @@ def sqlite_engine(file: Path | None) -> Engine:
 
 
 def create(file: Path) -> None:
-    """See that `file` exists and keeps a write-ahead log; many processes may do so at once."""
+    """See that `file` exists and keeps a write-ahead log; many processes may do so at once.
+
+    Raises:
+        FileNotFoundError: it was made before and is gone. An empty one in its place would hide that, and what is
+            written to it would be lost, or mixed into the file's own log, when the file comes back.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(file), closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as opened:
-        if opened.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            opened.execute("PRAGMA journal_mode = WAL")
+    with _locked(file) as lock:
+        lock.seek(0)
+        made = bool(lock.read())
+        if made and not file.exists():
+            raise FileNotFoundError(f"it was here and is gone; bring it back, or remove {lock.name} to begin anew")
+        with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as opened:
+            if opened.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                opened.execute("PRAGMA journal_mode = WAL")
+        if not made:
+            lock.write("the database beside this file was made\n")
 
 
 @contextmanager
@@ -64,8 +77,8 @@ def only_writer(engine: Engine, file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.with_name(f"{file.name}.lock").open("a") as lock:
+def _locked(file: Path) -> Iterator[IO[str]]:
+    with file.with_name(f"{file.name}.lock").open("a+") as lock:
         end = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -75,7 +88,7 @@ def _locked(file: Path) -> Iterator[None]:
                 if time.monotonic() > end:
                     raise TimeoutError(f"another process is writing since {BUSY_SECONDS:g} seconds") from error
                 time.sleep(0.002)
-        yield
+        yield lock
 
 
 def _opener(uri: str) -> Callable[[], sqlite3.Connection]:

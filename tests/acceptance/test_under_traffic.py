@@ -1,0 +1,173 @@
+"""The whole system serves while versions change hands, parts die and the database is away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Worlds
+from tests.acceptance.traffic import Traffic, visitors
+from tests.acceptance.worlds import World
+
+FOLLOWS_WITHIN = 1.0  # seconds from a decision to the last answer of the version before
+
+
+def test_versions_change_hands_under_traffic_without_a_failed_request(world: Worlds) -> None:
+    shop = world(at="promoted")
+    shop.start_up(workers=2)
+    with visitors(shop.gateway_port) as traffic:
+        _until_answered_by(traffic, "2")
+        changes = [(0.0, "2")]
+        for command, version in (("promote", "1"), ("rollback", "2"), ("promote", "1"), ("rollback", "2")):
+            shop.clock.set(shop.clock.now() + timedelta(seconds=1))
+            changes.append((_decided(shop, command, *(["1"] if command == "promote" else [])), version))
+            _until_answered_by(traffic, version)
+            time.sleep(0.3)
+    assert traffic.refused == []
+    assert {answer.status for answer in traffic.answers} == {200}
+    _each_answer_was_live(traffic, changes)
+    assert [one.outcome for one in shop.decisions("rollback")] == ["roll_back", "roll_back"]
+
+
+@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_with_controller_and_database_away_every_prediction_is_served_and_all_feedback_kept(
+    world: Worlds, seconds: float
+) -> None:
+    shop = world(at="promoted")
+    shop.start_up(workers=2)
+    with visitors(shop.gateway_port) as traffic:
+        _until_answered_by(traffic, "2")
+        os.kill(shop.part("controller"), signal.SIGKILL)
+        with _away(shop):
+            began = time.monotonic()
+            time.sleep(seconds)
+            assert time.monotonic() - traffic.answers[-1].received < 1.0
+        back = time.monotonic()
+        assert {answer.version for answer in traffic.since(began)} == {"2"}
+
+        # And everything is as before: the gateways follow a decision, a controller leads, the lake fills.
+        _decided(shop, "promote", "1")
+        _until_answered_by(traffic, "1")
+        shop.wait(lambda: _leads(shop), "a controller to lead again", seconds=30)
+    assert traffic.refused == []
+    assert traffic.answers[-1].asked > back
+    assert {answer.status for answer in traffic.answers} == {200}
+    _all_feedback_is_in_the_lake_once(shop, traffic)
+    assert shop.refreshes()[0].state == "promoted"  # nothing was lost, and nothing made in its place
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_feedback_that_was_acknowledged_by_a_gateway_that_is_killed_is_in_the_lake_once(
+    world: Worlds, kills: int
+) -> None:
+    shop = world(at="promoted")
+    shop.start_up(workers=2)
+    with visitors(shop.gateway_port, count=3, may_hang_up=True) as traffic:
+        _until_answered_by(traffic, "2")
+        for _ in range(kills):
+            worker, count = _workers(shop)[0], len(traffic.acknowledged)
+            os.kill(worker, signal.SIGKILL)
+            shop.wait(lambda gone=worker: gone not in (now := _workers(shop)) and len(now) == 2, "a new worker")
+            shop.wait(lambda before=count: len(traffic.acknowledged) > before + 100, "more feedback")
+    assert traffic.refused == []
+    assert len(traffic.acknowledged) > 100 * kills
+    _all_feedback_is_in_the_lake_once(shop, traffic)
+
+
+def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_it_is_back(world: Worlds) -> None:
+    shop = world(at="nothing yet")
+    shop.start_up()
+    shop.wait(lambda: (active := shop.refresh()) is not None and active.step == "train", "the training")
+    with _away(shop):
+        time.sleep(6)  # longer than the training: its end finds no database
+    shop.wait(lambda: shop.alias() == 1, "the version to be promoted")
+    assert shop.version_numbers() == [1]
+    assert [one.state for one in shop.refreshes()] == ["promoted"]
+    assert [one.outcome for one in shop.decisions("promote")] == ["promote"]
+
+
+def _decided(shop: World, command: str, *arguments: str) -> float:
+    """Run a command that changes the routes; return when the change could first be seen in the database."""
+    process = shop.start(command, "shop", *arguments, key=f"deciding-{time.monotonic_ns()}")
+    with closing(sqlite3.connect(shop.control_file, timeout=10, isolation_level=None)) as opened:
+        query = "SELECT max(revision) FROM routing_tables"
+        before = opened.execute(query).fetchone()
+        end = time.monotonic() + 30
+        while opened.execute(query).fetchone() == before:
+            assert time.monotonic() < end, shop.logs()
+            time.sleep(0.002)
+        decided = time.monotonic()
+    assert process.process.wait(30) == 0
+    return decided
+
+
+def _until_answered_by(traffic: Traffic, version: str) -> None:
+    end = time.monotonic() + 30
+    while not traffic.answers or traffic.answers[-1].version != version:
+        assert time.monotonic() < end, traffic.refused or f"version {version} never answered"
+        time.sleep(0.01)
+
+
+def _each_answer_was_live(traffic: Traffic, changes: list[tuple[float, str]]) -> None:
+    """Live: routed by the table in force, or by the one before, for at most a second after the decision."""
+    assert len(traffic.answers) > 200
+    for answer in traffic.answers:
+        allowed = {
+            version
+            for (since, version), (until, _) in zip(changes, [*changes[1:], (float("inf"), "")], strict=True)
+            # The table can be seen a few milliseconds before this process saw it.
+            if answer.received >= since - 0.05 and answer.asked <= until + FOLLOWS_WITHIN
+        }
+        assert answer.version in allowed, (answer, changes)
+
+
+def _all_feedback_is_in_the_lake_once(shop: World, traffic: Traffic) -> None:
+    held = Counter()
+
+    def all_there() -> bool:
+        held.clear()
+        held.update(shop.feedback_ids())
+        return set(traffic.acknowledged) <= held.keys()
+
+    shop.wait(all_there, "the feedback to reach the lake", seconds=30)
+    assert [id for id in traffic.acknowledged if held[id] != 1] == []
+
+
+@contextmanager
+def _away(shop: World) -> Iterator[None]:
+    """Move the control database away, and back at the end."""
+    names = ("control.db", "control.db-wal", "control.db-shm")
+    elsewhere = shop.home.with_name("elsewhere")
+    elsewhere.mkdir()
+    for name in names:  # the file itself first: nobody can open it from then on
+        if (shop.home / name).exists():
+            (shop.home / name).rename(elsewhere / name)
+    yield
+    assert not shop.control_file.exists(), "somebody made a new database in the place of the one that is away"
+    for name in reversed(names):
+        if (elsewhere / name).exists():
+            (elsewhere / name).rename(shop.home / name)
+
+
+def _leads(shop: World) -> bool:
+    """Whether a controller that lives holds a lease that has not run out."""
+    with closing(sqlite3.connect(shop.control_file, timeout=10)) as opened:
+        found = opened.execute("SELECT holder, until FROM leases WHERE name = 'controller'").fetchone()
+    holder, until = found
+    return until > time.time_ns() // 1000 and Path(f"/proc/{holder.rpartition('-')[2]}").exists()
+
+
+def _workers(shop: World) -> list[int]:
+    """Process ids of the gateway's workers."""
+    gateway = shop.part("gateway")
+    task = Path(f"/proc/{gateway}/task/{gateway}/children")
+    return [int(pid) for pid in task.read_text().split()]

@@ -1,0 +1,100 @@
+"""Visitors who never stop: threads that ask a gateway and report what came of it, and note every answer."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply, and when it was asked for and received (`time.monotonic`)."""
+
+    asked: float
+    received: float
+    status: int
+    version: str
+
+
+@dataclass
+class Traffic:
+    """What the visitors saw."""
+
+    port: int
+    feedback: bool = True
+    may_hang_up: bool = False  # whether a broken connection is to be expected; the visitor then comes again
+    answers: list[Answer] = field(default_factory=list)
+    acknowledged: list[str] = field(default_factory=list)  # ids of feedback that was answered 200
+    refused: list[str] = field(default_factory=list)  # what else was answered, or went wrong
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def since(self, moment: float) -> list[Answer]:
+        """Answers to what was asked after `moment`."""
+        return [answer for answer in self.answers if answer.asked >= moment]
+
+    def visit(self, number: int) -> None:
+        """Ask and report until stopped."""
+        connection: http.client.HTTPConnection | None = None
+        turn = 0
+        while not self.stopped.is_set():
+            turn += 1
+            try:
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                prediction = self._ask(connection, f"user-{number}-{turn % 50}", turn)
+                if self.feedback and prediction:
+                    self._tell(connection, prediction)
+            except (OSError, http.client.HTTPException) as error:
+                connection = None
+                if not self.may_hang_up:
+                    self.refused.append(repr(error))
+            time.sleep(0.005)
+        if connection is not None:
+            connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection, unit: str, turn: int) -> str:
+        inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [turn % 7 - 3.0]} for name in ("x", "z")]
+        asked = time.monotonic()
+        status, said = _post(connection, "/v2/models/shop/infer", {"parameters": {"unit": unit}, "inputs": inputs})
+        version = said["parameters"]["version"] if status == 200 else ""
+        self.answers.append(Answer(asked, time.monotonic(), status, version))
+        if status != 200:
+            self.refused.append(f"{status} {said}")
+            return ""
+        return str(said["parameters"]["prediction_id"])
+
+    def _tell(self, connection: http.client.HTTPConnection, prediction: str) -> None:
+        report = {"loop": "shop", "prediction_id": prediction, "name": "bought", "value": 1, "id": uuid4().hex}
+        status, said = _post(connection, "/v1/feedback", report)
+        if status == 200:
+            self.acknowledged.append(report["id"])
+        else:
+            self.refused.append(f"{status} {said}")
+
+
+@contextmanager
+def visitors(port: int, *, count: int = 2, **how: Any) -> Iterator[Traffic]:
+    """Let `count` visitors come and go until the block ends."""
+    traffic = Traffic(port, **how)
+    threads = [threading.Thread(target=traffic.visit, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield traffic
+    finally:
+        traffic.stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _post(connection: http.client.HTTPConnection, path: str, body: Any) -> tuple[int, Any]:
+    connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+    reply = connection.getresponse()
+    return reply.status, msgspec.json.decode(reply.read())
