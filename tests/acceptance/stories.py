@@ -59,7 +59,9 @@ class Story:
     def begin(self, moment: str, home: Path) -> World:
         """An installation that stands where the story stood at `moment`; nothing runs yet."""
         shutil.copytree(self.folder / moment, home)
-        return World(home, self.folder / "shop.py", shop_past())
+        world = World(home, self.folder / "shop.py", shop_past())
+        world.end_lease()  # the story's own controller held it
+        return world
 
     def copy_lake(self, moment: str, lake: Path) -> None:
         """Lay down at `lake` all events up to `moment`."""

@@ -89,8 +89,8 @@ def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_
     shop.wait(lambda: (active := shop.refresh()) is not None and active.step == "train", "the training")
     with _away(shop):
         time.sleep(6)  # longer than the training: its end finds no database
-    shop.wait(lambda: shop.alias() == 1, "the version to be promoted")
-    assert shop.version_numbers() == [1]
+    shop.wait(lambda: shop.refresh() is None, "the refresh to end")
+    assert (shop.alias(), shop.version_numbers()) == (1, [1])
     assert [one.state for one in shop.refreshes()] == ["promoted"]
     assert [one.outcome for one in shop.decisions("promote")] == ["promote"]
 

@@ -52,6 +52,8 @@ class Traffic:
                 if self.feedback and prediction:
                     self._tell(connection, prediction)
             except (OSError, http.client.HTTPException) as error:
+                if connection is not None:
+                    connection.close()
                 connection = None
                 if not self.may_hang_up:
                     self.refused.append(repr(error))

@@ -55,7 +55,7 @@ def arrived(log, row, as_of):
 
 def plain_label(rule, log, row, as_of):
     heard = [(age, kind, value) for age, kind, value in arrived(log, row, as_of) if value is not None]
-    corrections = [value for _, kind, value in heard if kind == "correction"]
+    corrections = [value for age, kind, value in heard if kind == "correction" and age >= 0]
     reports = [value for age, _, value in heard if 0 <= age <= 60]
     # A correction that fell into the window is a report like others, and wins anyway.
     if corrections:
@@ -74,7 +74,7 @@ def plain_label(rule, log, row, as_of):
 
 def plain_happening(log, row, as_of):
     heard = arrived(log, row, as_of)
-    corrections = [value for _, kind, value in heard if kind == "correction" and value is not None]
+    corrections = [value for age, kind, value in heard if kind == "correction" and value is not None and age >= 0]
     if corrections:
         return float(corrections[-1] > 0)
     if any(0 <= age <= 60 for age, kind, _ in heard if kind != "correction"):

@@ -36,10 +36,13 @@ def test_each_row_is_answered_and_logged_by_the_arm_of_its_own_unit(rows: list[t
         assert (record.propensity, record.table, record.at, record.error) == (0.5, 3, 5, None)
 
 
-def test_one_row_has_the_requests_id_and_many_have_numbers_behind_it():
+def test_one_row_has_a_new_id_and_many_have_numbers_behind_it():
     serving = a_serving({"1": Says(float)})
-    assert ask(serving, [1.0], [None]).ids == ["r"]
-    assert ask(serving, [1.0, 2.0], [None, None]).ids == ["r-0", "r-1"]
+    (alone,) = ask(serving, [1.0], ["u"]).ids
+    assert "-" not in alone.removeprefix("id-")
+    first, second = ask(serving, [1.0, 2.0], ["u", "v"]).ids
+    assert first.removesuffix("-0") == second.removesuffix("-1")
+    assert len({first, second, first.removesuffix("-0")}) == 3
 
 
 def test_a_request_without_a_unit_gets_a_fresh_one():

@@ -46,8 +46,8 @@ def test_a_shadow_answers_under_the_live_ids(shadows):
     offer(running, a_serving({"1": Says(float), "2": Says(lambda x: -x)}, shadows=["2"]))
     drained(running)
     assert [(e.id, e.role, e.version, e.answer, e.unit, e.at, e.features) for e in log.events] == [
-        ("r0-0", "shadow", "2", -1.0, "u", 5, None),
-        ("r0-1", "shadow", "2", -2.0, "v", 5, None),
+        ("id-0-0", "shadow", "2", -1.0, "u", 5, None),
+        ("id-0-1", "shadow", "2", -2.0, "v", 5, None),
     ]
     assert running.counts == {"answered": 2}
 

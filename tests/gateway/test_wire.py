@@ -269,7 +269,7 @@ def test_a_large_request_is_answered_and_logged_row_by_row(gateway: RunningGatew
         "POST", "/v2/models/iris/infer", head + matrix.tobytes(), Inference_Header_Content_Length=str(len(head))
     )
     assert len(reply.json["outputs"][0]["data"]) == count
-    base = reply.json["parameters"]["prediction_id"] if "prediction_id" in reply.json.get("parameters", {}) else None
+    base = reply.json["parameters"]["prediction_id"]
     status = gateway.until(lambda s: s["log"]["queued"] == 0)
     assert status["predictions_dropped"] == 0
     logged = [

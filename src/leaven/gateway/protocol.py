@@ -191,6 +191,9 @@ def _head(reply: InferReply, outputs: list[dict[str, Any]]) -> dict[str, Any]:
             "arm": reply.arms[0],
             "propensity": reply.propensities[0],
         }
+    else:
+        # Row n's own id is this with "-n" behind it, so feedback can be given whatever outputs were asked for.
+        head["parameters"] = {"prediction_id": reply.prediction_ids[0].removesuffix("-0")}
     head["outputs"] = outputs
     return head
 

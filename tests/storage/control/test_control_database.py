@@ -137,6 +137,22 @@ def test_a_file_that_is_away_is_said_so_and_not_made_anew(tmp_path: Path):
     database.dispose()
 
 
+def test_a_process_that_starts_while_the_file_is_away_makes_no_empty_one_in_its_place(tmp_path: Path):
+    file = tmp_path / "control.db"
+    migrated(f"sqlite:///{file}").dispose()
+    file.rename(tmp_path / "elsewhere")
+    late = ControlDatabase(f"sqlite:///{file}")
+    with pytest.raises(DatabaseUnavailable, match=r"was here and is gone.*control\.db\.lock to begin anew"):
+        late.migrate()
+    assert not file.exists()
+    (tmp_path / "elsewhere").rename(file)
+    late.migrate()
+    late.dispose()
+    file.unlink()
+    (tmp_path / "control.db.lock").unlink()
+    migrated(f"sqlite:///{file}").dispose()
+
+
 def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path):
     one, two = migrated(f"sqlite:///{tmp_path / 'one.db'}"), migrated(f"sqlite:///{tmp_path / 'two.db'}")
     with two.write() as connection:
