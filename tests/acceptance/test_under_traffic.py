@@ -85,10 +85,10 @@ def test_feedback_that_was_acknowledged_by_a_gateway_that_is_killed_is_in_the_la
 
 def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_it_is_back(world: Worlds) -> None:
     shop = world(at="nothing yet")
-    shop.start_up()
+    shop.start("controller")
     shop.wait(lambda: (active := shop.refresh()) is not None and active.step == "train", "the training")
     with _away(shop):
-        time.sleep(6)  # longer than the training: its end finds no database
+        time.sleep(5)  # longer than the training, whose end finds no database, and shorter than a lease
     shop.wait(lambda: shop.refresh() is None, "the refresh to end")
     assert (shop.alias(), shop.version_numbers()) == (1, [1])
     assert [one.state for one in shop.refreshes()] == ["promoted"]

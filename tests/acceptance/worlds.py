@@ -271,7 +271,7 @@ class World:
         while not (found := holds()):
             if time.monotonic() > end:
                 raise AssertionError(f"waited {seconds:g} s in vain for {what}\n{self.logs()}")
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found
 
     def logs(self) -> str:

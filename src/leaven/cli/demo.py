@@ -35,7 +35,7 @@ def demo(
         # While the bar lives, what is told must go through its console, or the two draw over each other.
         told = tell_story(home.absolute(), quick=quick, out=messages() if as_json else bar.console, bar=bar)
     picture = home.absolute() / "flights.png"
-    drawn = _draw(told, picture)
+    drawn = None if quick else _draw(told, picture)
     emit(told, as_json=as_json, human=lambda out: _end(told, drawn, out))
 
 
