@@ -46,7 +46,7 @@ def a_past(days: int = 24, *, per_day: int = 120, seed: int = 0, turns_on: float
     turned = at >= np.datetime64(day(turns_on).replace(tzinfo=None), "us") if turns_on is not None else np.zeros(rows)
     bought = rng.random(rows) < 1 / (1 + np.exp(-2.5 * np.where(turned, -x, x)))
     told = at + rng.integers(60, 5 * 3600, rows).astype("m8[s]").astype("m8[us]")
-    told[rng.random(rows) < 0.02] = np.datetime64("NaT")  # some never say
+    told[rng.random(rows) < 0.02] = np.datetime64("NaT", "us")  # some never say
     unit = np.array([f"user-{number}" for number in rng.integers(0, 200, rows)], dtype=object)
     return History(at, told, bought.astype(np.float64), unit, {"x": x, "z": z})
 

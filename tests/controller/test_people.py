@@ -187,3 +187,11 @@ def test_a_first_version_of_old_data_says_how_it_can_be_made():
     assert ended.state == "nothing"
     assert 'Recent("1d")' in ended.payload["why"]
     assert "--as-of" in ended.payload["why"]
+
+
+def test_two_decisions_of_one_moment_are_two():
+    driver = two_versions()
+    for _ in range(2):
+        roll_back(driver.database, "shop", by="ada", why="", now=driver.now)
+    assert [one.id for one in driver.decisions("rollback")] == ["shop-rollback-1", "shop-rollback-2"]
+    assert driver.alias("champion") == 2

@@ -41,7 +41,7 @@ def test_windows_that_overlap_give_each_example_once_oldest_first():
     both = read_snapshot(a_snapshot(Recent("5d") + Sample("before 2d", rows=200)), source, RULE)
     ids = both.predictions.id.tolist()
     assert len(ids) == len(set(ids)) > 200
-    assert (np.diff(both.predictions.at) > np.timedelta64(0)).all()
+    assert (np.diff(both.predictions.at) > np.timedelta64(0, "us")).all()
     recent = set(read_snapshot(a_snapshot(Recent("5d")), source, RULE).predictions.id.tolist())
     assert recent <= set(ids)
 

@@ -93,7 +93,7 @@ def test_columns_of_the_file_that_are_called_like_ours_do_no_harm(tmp_path):
     rows = "(SELECT *, 99 - row_number() OVER () AS at, 7 AS file_row, 1 AS outcome, 'z' AS unit, 5 AS label_at " \
            f"FROM {ROWS})"  # fmt: skip
     past = read(written(tmp_path, rows), a_flights_loop(unit="session"))
-    assert (np.diff(past.at) > np.timedelta64(0)).all()
+    assert (np.diff(past.at) > np.timedelta64(0, "us")).all()
     assert np.array_equal(past.outcome, [np.nan, 30, 0], equal_nan=True)
     assert len(set(past.unit.tolist())) == 3
 

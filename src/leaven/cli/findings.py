@@ -106,8 +106,8 @@ def outcome_findings(loop: Loop, history: History) -> Iterator[Finding]:
 
 
 def _delay_findings(loop: Loop, delay: NDArray[Any]) -> Iterator[Finding]:
-    inside = float(((delay >= np.timedelta64(0)) & (delay <= np.timedelta64(loop.label.window))).mean())
-    early = float((delay < np.timedelta64(0)).mean())
+    inside = float(((delay >= np.timedelta64(0, "us")) & (delay <= np.timedelta64(loop.label.window))).mean())
+    early = float((delay < np.timedelta64(0, "us")).mean())
     quantiles = np.quantile(delay.astype(np.int64), [0.5, 0.99])
     median, late = (_length(timedelta(microseconds=float(each))) for each in quantiles)
     text = f"{inside:.1%} of outcomes come within {_length(loop.label.window)} (median {median}, 99 % within {late})"

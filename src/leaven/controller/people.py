@@ -20,7 +20,7 @@ from leaven.errors import BadDefinition, LeavenError
 from leaven.experiments.trial import Trial, TrialState, steps_of
 from leaven.loop import Loop
 from leaven.registry import aliases, versions
-from leaven.registry.decisions import Decision, record
+from leaven.registry.decisions import Decision, decisions, record
 from leaven.storage.control.database import ControlDatabase
 from leaven.triggers import Cause
 
@@ -101,7 +101,9 @@ def promote_by_hand(
     at = micros(now)
     with database.write() as connection:
         versions.version(connection, loop, version)
-        decided = _decision(f"{loop}-promote-{version}-{at}", loop, at, "promote", "promote", by, version, why=why)
+        decided = _decision(
+            _numbered(connection, loop, "promote"), loop, at, "promote", "promote", by, version, why=why
+        )
         trial = state.active_trial(connection, loop)
         promote(connection, loop, version, decided, now=at)
         _end(connection, trial, "promoted" if trial and int(trial.challenger) == version else "stopped", decided, at)
@@ -124,7 +126,9 @@ def roll_back(database: ControlDatabase, loop: str, *, by: str, why: str, now: d
             _end(connection, trial, "rolled_back", decided, at)
             return decided
         earlier = earlier_champion(connection, loop)
-        decided = _decision(f"{loop}-rollback-{at}", loop, at, "rollback", "roll_back", by, earlier, why=why)
+        decided = _decision(
+            _numbered(connection, loop, "rollback"), loop, at, "rollback", "roll_back", by, earlier, why=why
+        )
         promote(connection, loop, earlier, decided, now=at)
         publish_routes(connection, loop, trial=None, now=at)
     return decided
@@ -157,6 +161,11 @@ def prove(parts: Parts, loop: Loop, version: int, *, start_with: str | None, by:
         raise BadDefinition(where, why, "Name another version; `leaven versions` lists them.")
     step = 0 if start_with is None else kinds.index(start_with)
     return begin_trial(parts, loop, version, refresh=None, now=now, step=step, by=by)
+
+
+def _numbered(connection: Connection, loop: str, what: str) -> str:
+    """An id for a person's next decision: two within a moment, or under a clock that stands, are two."""
+    return f"{loop}-{what}-{len(decisions(connection, loop, kind=what)) + 1}"
 
 
 def _end(connection: Connection, trial: Trial | None, outcome: TrialState, decided: Decision, at: int) -> None:

@@ -8,6 +8,7 @@ in `sqlite.py`, and nowhere else.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -66,6 +67,8 @@ class ControlDatabase:
         except (ModuleNotFoundError, NoSuchModuleError) as error:
             raise BadDefinition("LEAVEN_DATABASE", f"the driver of {self._url.drivername!r} is not installed",
                                 'Install it: pip install "leaven[postgres]".') from error  # fmt: skip
+        # One that is let go without `dispose` closes its connections all the same, and an in-memory database with them.
+        weakref.finalize(self, self._engine.dispose)
 
     @property
     def url(self) -> str:

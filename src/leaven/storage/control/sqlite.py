@@ -95,8 +95,12 @@ def _opener(uri: str) -> Callable[[], sqlite3.Connection]:
     def open_one() -> sqlite3.Connection:
         # No isolation level: the driver must not begin transactions of its own; `_begin` does.
         opened = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        for setting in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0"):
-            opened.execute(f"PRAGMA {setting}")
+        try:
+            for setting in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0"):
+                opened.execute(f"PRAGMA {setting}")
+        except sqlite3.Error:
+            opened.close()  # what it was opened on is no database
+            raise
         return opened
 
     return open_one
