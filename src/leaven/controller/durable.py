@@ -7,6 +7,7 @@ controller goes on at the step the last one was in. Everything the engine keeps 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -16,6 +17,7 @@ import msgspec
 from dbos import DBOS, SetWorkflowID, WorkflowSerializationFormat
 from dbos._error import DBOSMaxStepRetriesExceeded
 
+from leaven.clock import SystemClock
 from leaven.controller import state
 from leaven.controller.parts import Parts
 from leaven.controller.refreshes import RefreshCancelled, carry_out, end_with, noter
@@ -58,6 +60,7 @@ class DurableRunner:
                 "executor_id": EXECUTOR,
                 "log_level": "WARNING",
                 "enable_otlp": False,
+                "db_engine_kwargs": _engine_settings(self._url),
             }
         )
         DBOS.launch()
@@ -94,6 +97,24 @@ class DurableRunner:
                 self._stopping.wait(pause)
                 self.go_on()
                 pause = min(LONGEST_PAUSE_SECONDS, pause * BACKOFF)
+
+
+def _engine_settings(url: str) -> dict[str, Any]:
+    """What the engine's own database connections need beyond their defaults.
+
+    From Python 3.12 on the engine takes SQLite to be 3.42 or newer, which knows milliseconds. Python may be linked
+    with an older one (that of Debian 12 is 3.40), where the engine's own tables then refuse every row.
+    """
+    old = url.startswith("sqlite") and sqlite3.sqlite_version_info < (3, 42)
+    return {"connect_args": {"factory": _Milliseconds}} if old else {}
+
+
+class _Milliseconds(sqlite3.Connection):
+    """A connection to an older SQLite, with the one function of a newer one that the engine calls."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.create_function("unixepoch", 1, lambda modifier: SystemClock().micros() / 1e6)
 
 
 _runner: DurableRunner | None = None
