@@ -1,7 +1,7 @@
 """How do gateway, flusher and controller run together, and how do they end?
 
 Each part is a process of its own; one that dies is started again, with growing pauses, and it is said. On the way down
-the gateway goes first (it drains its requests and closes its log), then the flusher (it empties the log), then the
+the gateway goes first (it drains its requests and closes its log), then the flusher (it empties the log) and the
 controller.
 """
 
@@ -119,20 +119,26 @@ class System:
                 self._start(part)
 
     def stop(self) -> None:
-        """End every part, in order, and wait for it; one that does not end in time is killed, and that is said."""
-        for part in self.parts:
-            process = part.process
-            if process is None:
-                continue
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.say(f"the {part.name} did not end within {STOP_SECONDS:g} s and is killed")
-                process.kill()
-                process.wait()
-            part.process = None
+        """End every part, the gateway first; one that does not end in time is killed, and that is said."""
+        gateways = [part for part in self.parts if part.name == "gateway"]
+        for group in (gateways, [part for part in self.parts if part.name != "gateway"]):
+            for part in group:
+                if part.process is not None:
+                    with suppress(ProcessLookupError):
+                        part.process.send_signal(signal.SIGTERM)
+            for part in group:
+                self._wait_for(part)
+
+    def _wait_for(self, part: _Part) -> None:
+        if part.process is None:
+            return
+        try:
+            part.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.say(f"the {part.name} did not end within {STOP_SECONDS:g} s and is killed")
+            part.process.kill()
+            part.process.wait()
+        part.process = None
 
     def pid(self, name: str) -> int | None:
         """Return the process id of a part, or None while it is down."""

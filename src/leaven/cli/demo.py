@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="A bundled slice of the flights, under 20 seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A bundled slice of the flights, in half a minute.")] = False,
     home: Annotated[Path, typer.Option("--home", help="Folder to run in; an earlier demo's is emptied.")] = Path(
         ".leaven-demo"
     ),

@@ -77,7 +77,7 @@ class LiveFlights:
         """Open the parts; nothing runs yet."""
         clock_file = self.settings.run / "clock"
         self.clock = FileClock(clock_file)
-        self.settings = replace(self.settings, clock=f"file:{clock_file}", seal_seconds=0.25)
+        self.settings = replace(self.settings, clock=f"file:{clock_file}", seal_seconds=0.1)
         self.app = App(self.settings)
         self.system = System(self.settings, port=0, logs=self.settings.home / "logs")
         self.sender: Sender | None = None

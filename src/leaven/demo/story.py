@@ -77,7 +77,10 @@ def tell_story(home: Path, *, quick: bool, out: Console, bar: Progress) -> dict[
               f"{script.first_model:%d %B}.")  # fmt: skip
     live = LiveFlights(settings_from({}, home=home), loop_file, flights, tell=lambda decision: _tell(decision, out))
     try:
-        live.start(script.first_model)  # its processes load their libraries while the past is replayed
+        # The first model is trained behind the scenes, through the real steps, while the past is replayed.
+        live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
+        live.start(script.first_model)
+        live.app.enter(loop_file)
         runs = _replay_both(loop, history, script, bar)
         for run in runs:
             out.print(
@@ -112,8 +115,6 @@ def _live(live: LiveFlights, script: Script, history: History, out: Console) -> 
         "\n[bold]2. Live.[/bold] The same loop behind real servers; flights come over HTTP, delays when they land."
     )
     loop = load_loop(live.loop_file)
-    live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
-    live.app.enter(live.loop_file)
     live.settle(loop, script.first_model)
     live.import_between(loop, script.first_model, script.live)
     out.print(
