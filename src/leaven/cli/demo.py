@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,13 +57,18 @@ def _end(told: dict[str, Any], drawn: Path | None, out: Console) -> None:
     out.print(by_month(told["runs"], "roc_auc"))
     if drawn is not None:
         out.print(f"picture: {drawn}")
-    shown = f"--home {told['home']}"
+    shown, leaven = f"--home {told['home']}", _own_name()
     out.print(
         f"took {told['seconds']:.0f} s. What to try next:\n"
-        f"  leaven decisions flights {shown}     every decision with its evidence\n"
-        f"  leaven status {shown}\n"
-        f"  leaven show flights 1 {shown}\n"
-        f"  leaven up {told['loop_file']} {shown}     the servers, in real time\n"
-        f"  leaven init {told['flights']} --out mine.py     a loop file from your own data",
+        f"  {leaven} decisions flights {shown}     every decision with its evidence\n"
+        f"  {leaven} status {shown}\n"
+        f"  {leaven} show flights 1 {shown}\n"
+        f"  {leaven} up {told['loop_file']} {shown}     the servers, in real time\n"
+        f"  {leaven} init {told['flights']} --out mine.py     a loop file from your own data",
         soft_wrap=True,
     )
+
+
+def _own_name() -> str:
+    """How this command can be called again: by name, or by path where it is not on the user's PATH."""
+    return "leaven" if shutil.which("leaven") else os.path.relpath(sys.argv[0])
