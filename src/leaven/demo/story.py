@@ -67,34 +67,37 @@ def tell_story(home: Path, *, quick: bool, out: Console, bar: Progress) -> dict[
     fresh_home(home)
     flights, loop_file = home / "flights.parquet", home / "flights.py"
     shutil.copy(_HERE / script.loop_file, loop_file)
-    if quick:
-        shutil.copy(SLICE, flights)
-    else:
-        write_flights(flights)
-    loop = load_loop(loop_file)
-    history = read_history(flights, loop, time="event_time", label_time="label_time")
-    out.print(f"[bold]1. The past.[/bold] {len(history):,} real flights of 2013; the first model knows those before "
-              f"{script.first_model:%d %B}.")  # fmt: skip
     live = LiveFlights(settings_from({}, home=home), loop_file, flights, tell=lambda decision: _tell(decision, out))
     try:
-        # The first model is trained behind the scenes, through the real steps, while the past is replayed.
-        live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
-        live.start(script.first_model)
-        live.app.enter(loop_file)
-        runs = _replay_both(loop, history, script, bar)
-        for run in runs:
-            out.print(
-                f"   {run.plan:<10} mean weekly AUC {run.mean_window_metrics['roc_auc']:.3f}  ({run.refreshes} "
-                f"refreshes, {run.promoted} promoted, {run.rejected} rejected; {run.seconds:.0f} s, "
-                f"{run.rows / run.seconds:,.0f} flights/s)"
-            )
-        found = _live(live, script, history, out)
+        live.start(script.first_model)  # its processes load their libraries while the past is prepared and replayed
+        told = _tell_with(live, script, quick=quick, out=out, bar=bar)
     finally:
         live.stop()
-    return {
-        "runs": runs, "live": found, "seconds": time.monotonic() - began, "home": str(home),
-        "loop_file": str(loop_file), "flights": str(flights),
+    return told | {
+        "seconds": time.monotonic() - began, "home": str(home), "loop_file": str(loop_file), "flights": str(flights)
     }  # fmt: skip
+
+
+def _tell_with(live: LiveFlights, script: Script, *, quick: bool, out: Console, bar: Progress) -> dict[str, Any]:
+    if quick:
+        shutil.copy(SLICE, live.flights)
+    else:
+        write_flights(live.flights)
+    loop = load_loop(live.loop_file)
+    history = read_history(live.flights, loop, time="event_time", label_time="label_time")
+    out.print(f"[bold]1. The past.[/bold] {len(history):,} real flights of 2013; the first model knows those before "
+              f"{script.first_model:%d %B}.")  # fmt: skip
+    # The first model is trained behind the scenes, through the real steps, while the past is replayed.
+    live.import_between(loop, instant(int(history.at[0].astype(np.int64))), script.first_model)
+    live.app.enter(live.loop_file)
+    runs = _replay_both(loop, history, script, bar)
+    for run in runs:
+        out.print(
+            f"   {run.plan:<10} mean weekly AUC {run.mean_window_metrics['roc_auc']:.3f}  ({run.refreshes} refreshes, "
+            f"{run.promoted} promoted, {run.rejected} rejected; {run.seconds:.0f} s, {run.rows / run.seconds:,.0f} "
+            "flights/s)"
+        )
+    return {"runs": runs, "live": _live(live, script, history, out)}
 
 
 def _replay_both(loop: Loop, history: History, script: Script, bar: Progress) -> list[ReplayRun]:
