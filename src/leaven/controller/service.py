@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -65,7 +66,7 @@ def _lead(app: App, lease: Lease, stop: threading.Event) -> None:
     runner.launch()
     _log.info("this controller leads")
     try:
-        leader = Leader(app, Controller(parts, runner))
+        leader = Leader(app, Controller(parts, runner), fence)
         while not stop.is_set():
             if not lease.keep():
                 _log.error("the lease was lost; this controller ends at once")
@@ -90,6 +91,7 @@ class Leader:
 
     app: App
     controller: Controller
+    fence: Callable[[Connection], None]  # ends this process where another controller leads by now
     looked: dict[str, datetime] = field(default_factory=dict)
     complained: dict[str, str] = field(default_factory=dict)
 
@@ -131,6 +133,7 @@ class Leader:
         if not asked:
             self.looked[loop.name] = due
             with self.app.database.write() as connection:
+                self.fence(connection)
                 loops.looked(connection, loop.name, at=micros(due))
 
     def _asked(self, loop: Loop) -> bool:
@@ -147,6 +150,7 @@ class Leader:
             return
         at = self.app.clock.micros()
         with self.app.database.write() as connection:
+            self.fence(connection)
             if trial is not None:
                 decided = Decision(
                     id=f"{trial.id}-cancel", loop=loop.name, at=at, kind="trial", outcome="stop",
