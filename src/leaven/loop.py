@@ -33,13 +33,24 @@ _FEATURE_TYPES = ("category", "float", "int", "bool")
 class Feature:
     """One named input of the model.
 
-    A feature that is not `required` may be absent or null in a request; the model then sees it as missing.
+    Args:
+        name: As requests call it.
+        type: `category`, `float`, `int` or `bool`.
+        required: A request without it is refused. One that is not required may be absent or null; the model then sees
+            `default`, or that it is missing.
+        default: What stands in where the value is missing.
+        values: The categories there are; any, if none are named. Another one counts as unfitting.
+        invalid: What becomes of a request with a value that does not fit: `refuse` it with a message that names the
+            feature, or let the `default` (or missing) stand in.
     """
 
     name: str
     type: FeatureType
     _: KW_ONLY
     required: bool = False
+    default: str | float | int | bool | None = None
+    values: Sequence[str] = ()
+    invalid: Literal["refuse", "default"] = "refuse"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or "\0" in self.name:
@@ -48,6 +59,49 @@ class Feature:
             raise BadDefinition(
                 f"Feature({self.name!r})", f"there is no type {self.type!r}", f"Use one of {', '.join(_FEATURE_TYPES)}."
             )
+        if isinstance(self.values, list):
+            object.__setattr__(self, "values", tuple(self.values))
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        where = f"Feature({self.name!r})"
+        if self.invalid not in ("refuse", "default"):
+            raise BadDefinition(where, f"invalid={self.invalid!r} is no way out", 'Use "refuse" or "default".')
+        if self.values and (self.type != "category" or not all(isinstance(each, str) for each in self.values)):
+            raise BadDefinition(where, "values= lists the names of categories", "Leave it out, or list texts.")
+        if self.default is None:
+            return
+        if self.required:
+            raise BadDefinition(where, "it is required and has a default", "Keep one of the two.")
+        if not isinstance(self.default, _DEFAULT_TYPES[self.type]) or (
+            isinstance(self.default, bool) and self.type != "bool"
+        ):
+            raise BadDefinition(where, f"default={self.default!r} is no {self.type}", f"Give a {self.type}.")
+        if self.values and self.default not in self.values:
+            raise BadDefinition(where, f"default={self.default!r} is none of values=", "Add it there.")
+
+    @property
+    def rule(self) -> FeatureRule | None:
+        """What the gateway does with its values beyond their type, if that is anything."""
+        if self.default is None and not self.values and self.invalid == "refuse":
+            return None
+        return FeatureRule(self.default, tuple(self.values), self.invalid)
+
+
+_DEFAULT_TYPES: dict[str, type | tuple[type, ...]] = {
+    "category": str,
+    "float": (int, float),
+    "int": int,
+    "bool": bool,
+}
+
+
+class FeatureRule(msgspec.Struct, frozen=True):
+    """What becomes of a feature's missing, unknown and unfitting values in a request."""
+
+    default: str | float | int | bool | None = None
+    values: tuple[str, ...] = ()
+    invalid: Literal["refuse", "default"] = "refuse"
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -59,6 +113,7 @@ class Schema(msgspec.Struct, frozen=True):
     features: tuple[tuple[str, FeatureType, bool], ...]  # name, type, required
     unit: str
     task: Literal["binary", "regression"]
+    rules: dict[str, FeatureRule] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,7 +196,8 @@ class Loop:
     @property
     def schema(self) -> Schema:
         """What a gateway must know to take requests."""
-        return Schema(tuple((f.name, f.type, f.required) for f in self.features), self.unit, self.label.task)
+        rules = {f.name: f.rule for f in self.features if f.rule is not None}
+        return Schema(tuple((f.name, f.type, f.required) for f in self.features), self.unit, self.label.task, rules)
 
     @property
     def digest(self) -> str:

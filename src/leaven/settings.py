@@ -20,7 +20,11 @@ class Settings:
     lake: str
     clock: str
     durability: str
+    log_before_reply: bool
     seal_seconds: float
+    load_seconds: float
+    challenger_seconds: float
+    challenger_memory_mb: int
     query_memory: str
     train_seconds: float
     train_memory_mb: int
@@ -53,7 +57,11 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         lake=env.get("LEAVEN_LAKE", str(place / "lake")),
         clock=env.get("LEAVEN_CLOCK", "system"),
         durability=env.get("LEAVEN_DURABILITY", "fsync"),
+        log_before_reply=env.get("LEAVEN_LOG_BEFORE_REPLY", "") not in ("", "0"),
         seal_seconds=float(env.get("LEAVEN_SEAL_SECONDS", "5")),
+        load_seconds=float(env.get("LEAVEN_LOAD_SECONDS", "300")),
+        challenger_seconds=float(env.get("LEAVEN_CHALLENGER_SECONDS", "2")),
+        challenger_memory_mb=int(env.get("LEAVEN_CHALLENGER_MEMORY_MB", "4096")),
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
         train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
         train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
@@ -70,7 +78,11 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_LAKE": settings.lake,
         "LEAVEN_CLOCK": settings.clock,
         "LEAVEN_DURABILITY": settings.durability,
+        "LEAVEN_LOG_BEFORE_REPLY": "1" if settings.log_before_reply else "",
         "LEAVEN_SEAL_SECONDS": str(settings.seal_seconds),
+        "LEAVEN_LOAD_SECONDS": str(settings.load_seconds),
+        "LEAVEN_CHALLENGER_SECONDS": str(settings.challenger_seconds),
+        "LEAVEN_CHALLENGER_MEMORY_MB": str(settings.challenger_memory_mb),
         "LEAVEN_QUERY_MEMORY": settings.query_memory,
         "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
         "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),
@@ -89,6 +101,17 @@ def calm_threads(threads: int | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process hold so much private memory; beyond that it gets MemoryError.
+
+    Not address space: threads reserve far more of that than they ever use.
+    """
+    import resource
+
+    limit = megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def debugging(environment: Mapping[str, str] | None = None) -> bool:

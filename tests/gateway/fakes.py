@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from leaven.events.records import Event
 from leaven.experiments.routing import RoutingTable, ShadowRoute, arms_for
+from leaven.gateway.answering import Answers
+from leaven.gateway.batching import Batcher, InProcess
 from leaven.gateway.rows import Rows
-from leaven.gateway.serving import Answers, Chance, Serving
+from leaven.gateway.serving import Chance, Serving
 from leaven.loop import Schema
 
 SCHEMA = Schema((("x", "float", False),), "user", "regression")
@@ -62,7 +65,15 @@ def a_serving(
     champion = next(iter(models))
     arms = arms_for((champion, f"artifact {champion}"), (canary, f"artifact {canary}") if canary else None, share=share)
     routes = tuple(ShadowRoute(version, f"artifact {version}") for version in shadows)
-    return Serving(RoutingTable("loop", 3, 0, SCHEMA, "salt", arms, routes), models)
+    answerers = {version: an_answerer(model) for version, model in models.items()}
+    return Serving(RoutingTable("loop", 3, 0, SCHEMA, "salt", arms, routes), answerers)
+
+
+THREADS = ThreadPoolExecutor(8)
+
+
+def an_answerer(model: Answers) -> Batcher:
+    return Batcher(InProcess(model, timer=time.perf_counter, threads=THREADS))
 
 
 def some_rows(xs: Sequence[float], units: Sequence[str | None] | None = None) -> Rows:

@@ -14,11 +14,13 @@ import pytest
 from leaven.clock import FileClock
 from leaven.events.log import LogUnavailable
 from leaven.events.records import Event
-from leaven.gateway.app import Gateway, Limits
+from leaven.gateway.app import Gateway
 from leaven.gateway.counters import Counters
+from leaven.gateway.http import Limits
 from leaven.gateway.models import ModelHost
+from leaven.gateway.predicting import Predicting
 from leaven.gateway.shadow import Shadows
-from tests.gateway.fakes import ListLog, Says, a_chance, a_serving
+from tests.gateway.fakes import ListLog, Says, a_chance, a_serving, an_answerer
 
 REQUEST = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [2.5]}]}).encode()
 REPORT = json.dumps({"loop": "loop", "name": "y", "unit": "u"}).encode()
@@ -29,13 +31,16 @@ Make = Callable[..., Gateway]
 def make(tmp_path: Path) -> Iterator[Make]:
     clock = FileClock(tmp_path / "clock")
 
-    def made(log: Any, *, begun: bool = True, limits: Limits | None = None, **serving: Any) -> Gateway:
-        host = ModelHost(fetch=lambda _: {}, load=lambda _: Says(float))
-        shadows = Shadows(log, timer=lambda: 0.0)
-        gateway = Gateway(
-            host, log, shadows, clock=clock, chance=a_chance(), counters=Counters(worker="w", log=dict), version="1.0",
-            limits=limits or Limits(),
+    def made(
+        log: Any, *, begun: bool = True, limits: Limits | None = None, log_first: bool = False, **serving: Any
+    ) -> Gateway:
+        host = ModelHost(lambda artifact, schema, apart: an_answerer(Says(float)))
+        shadows, counters, limits = Shadows(log, timer=lambda: 0.0), Counters(worker="w", log=dict), limits or Limits()
+        predicting = Predicting(
+            host.serving, log, shadows, clock=clock, chance=a_chance(), counters=counters,
+            log_first=log_first, durable_seconds=limits.durable_seconds,
         )  # fmt: skip
+        gateway = Gateway(host, predicting, shadows, counters=counters, version="1.0", limits=limits)
         if begun:
             host.serving["loop"] = a_serving({"1": Says(float)} | serving)
             gateway.begin()
@@ -102,6 +107,14 @@ def test_a_prediction_that_the_log_has_no_room_for_is_answered_and_counted(make:
     assert gateway.status()["predictions_dropped"] == 1
 
 
+def test_where_the_log_comes_first_a_prediction_it_cannot_keep_is_refused(make: Make):
+    log = StuckLog(refuses=True)
+    status, headers, said = ask(make(log, log_first=True), INFER, REQUEST)
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert "disk full" in said["error"]
+    assert ask(make(ListLog(), log_first=True), INFER, REQUEST)[0] == 200
+
+
 class StuckLog(ListLog):
     """Never confirms; or says at once that it cannot."""
 
@@ -120,7 +133,7 @@ class StuckLog(ListLog):
 @pytest.mark.parametrize("refuses", [True, False])
 def test_feedback_that_is_not_durable_is_not_acknowledged(make: Make, refuses: bool):
     log = StuckLog(refuses=refuses)
-    gateway = make(log, limits=Limits(feedback_seconds=0.05))
+    gateway = make(log, limits=Limits(durable_seconds=0.05))
     status, headers, said = ask(gateway, "/v1/feedback", REPORT)
     assert (status, headers["retry-after"]) == (503, "1")
     assert ("disk full" if refuses else "did not confirm") in said["error"]
@@ -140,3 +153,20 @@ def test_a_body_in_many_pieces_is_refused_once_it_is_too_long(make: Make):
     piece = {"type": "http.request", "body": b"x" * 60, "more_body": True}
     status, _, said = asyncio.run(call(gateway, "POST", INFER, piece, piece, piece))
     assert (status, "larger than 100 bytes" in said["error"]) == (413, True)
+
+
+def test_a_body_that_does_not_come_is_given_up(make: Make):
+    gateway = make(ListLog(), limits=Limits(body_seconds=0.05))
+
+    async def never() -> dict[str, Any]:
+        await asyncio.sleep(20)
+        return {}
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": INFER, "headers": [(b"content-length", b"9")]}
+    asyncio.run(gateway(scope, never, send))
+    assert sent[0]["status"] == 408

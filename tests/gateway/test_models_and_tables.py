@@ -5,31 +5,34 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from leaven.experiments.routing import RoutingTable
+from leaven.gateway.answering import Answerer
 from leaven.gateway.models import ModelHost, TableRefused
 from leaven.gateway.watch import TableWatch
-from tests.gateway.fakes import SCHEMA, Says, a_serving
+from leaven.loop import Schema
+from tests.gateway.fakes import SCHEMA, Says, a_serving, an_answerer
 
 
 class Shelf:
-    """Artifacts by digest, each loaded as a model that counts how often; those named `broken …` cannot be."""
+    """Artifacts by digest; those named `broken …` cannot be opened, those in `slow` take until they are let go."""
 
     def __init__(self) -> None:
-        self.fetched: list[str] = []
+        self.opened: list[tuple[str, bool]] = []
+        self.slow: dict[str, threading.Event] = {}
 
-    def fetch(self, digest: str) -> dict[str, bytes]:
-        self.fetched.append(digest)
-        if "broken" in digest:
+    def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
+        self.opened.append((artifact, apart))
+        if artifact in self.slow:
+            assert self.slow[artifact].wait(20)
+        if "broken" in artifact:
             raise OSError("no such file")
-        return {"name": digest.encode()}
-
-    def load(self, files: Mapping[str, bytes]) -> Says:
-        return Says(float)
+        return an_answerer(Says(float))
 
 
 class Publisher:
@@ -63,7 +66,7 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def host(shelf: Shelf) -> ModelHost:
-    return ModelHost(fetch=shelf.fetch, load=shelf.load)
+    return ModelHost(shelf)
 
 
 def a_watch(host: ModelHost, source: Publisher, folder: Path) -> TableWatch:
@@ -72,9 +75,45 @@ def a_watch(host: ModelHost, source: Publisher, folder: Path) -> TableWatch:
 
 
 def test_a_model_is_loaded_once_while_anything_needs_it(host: ModelHost, shelf: Shelf):
+    host.install(a_table("1"))
+    host.install(a_table("1", revision=2))
+    assert shelf.opened == [("artifact 1", False)]
+
+
+def test_a_challenger_is_opened_apart_and_here_once_it_is_champion(host: ModelHost, shelf: Shelf):
     host.install(a_table("1", canary="2"))
     host.install(a_table("2", revision=2))
-    assert shelf.fetched == ["artifact 2", "artifact 1"]
+    assert shelf.opened == [("artifact 2", True), ("artifact 1", False), ("artifact 2", False)]
+
+
+def test_a_champion_nobody_tried_here_is_opened_apart_before_it_takes_over(host: ModelHost, shelf: Shelf):
+    host.install(a_table("1"))
+    host.install(a_table("2", revision=2))
+    assert shelf.opened == [("artifact 1", False), ("artifact 2", True), ("artifact 2", False)]
+
+
+def test_a_table_that_was_overtaken_while_it_was_opened_does_not_serve(host: ModelHost):
+    host.install(a_table("1", revision=3))
+    assert not host.install(a_table("2", revision=2))
+    assert host.revisions() == {"loop": 3}
+
+
+def test_a_version_that_is_slow_to_load_holds_up_neither_other_loops_nor_the_rollback(host, shelf, tmp_path):
+    shelf.slow["artifact 2"] = threading.Event()
+    source = Publisher(a_table("1"), a_table("1", loop="other"))
+    watch = a_watch(host, source, tmp_path)
+    watch.step()
+    source.tables = [a_table("1", canary="2", revision=2), a_table("3", loop="other", revision=2)]
+    watch.step()
+    assert host.revisions() == {"loop": 1, "other": 2}
+    source.tables = [a_table("1", revision=3)]
+    watch.step()
+    assert host.revisions() == {"loop": 3, "other": 2}
+    shelf.slow["artifact 2"].set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("open "):
+            thread.join(20)
+    assert host.revisions() == {"loop": 3, "other": 2}
 
 
 def test_a_model_that_no_table_names_goes_with_the_last_request_that_holds_it(host: ModelHost):
@@ -100,7 +139,7 @@ def test_one_refused_table_holds_up_no_other_loop_and_is_tried_again_later(host,
     for _ in range(6):
         watch.step()
     assert host.revisions() == {"other": 1}
-    assert 2 <= shelf.fetched.count("artifact broken") <= 4
+    assert 2 <= shelf.opened.count(("artifact broken", False)) <= 4
     source.tables[0] = a_table("1", revision=2)
     watch.step()
     assert host.revisions() == {"loop": 2, "other": 1}
@@ -124,7 +163,7 @@ def test_while_the_database_is_away_the_last_table_serves_and_it_is_said_once(ho
 
 def test_a_gateway_that_starts_without_the_database_serves_the_kept_table(host, shelf, tmp_path):
     a_watch(host, Publisher(a_table("1", revision=7)), tmp_path).step()
-    started = ModelHost(fetch=shelf.fetch, load=shelf.load)
+    started = ModelHost(shelf)
     source = Publisher()
     source.away = True
     watch = a_watch(started, source, tmp_path)

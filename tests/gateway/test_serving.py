@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
@@ -19,7 +20,7 @@ def raises(_: float) -> float:
 
 
 def ask(serving: Serving, xs: list[float], units: list[str | None], *, pinned: str | None = None) -> Prediction:
-    return predict(serving, some_rows(xs, units), pinned=pinned, at=5, chance=a_chance())
+    return asyncio.run(predict(serving, some_rows(xs, units), pinned=pinned, at=5, chance=a_chance()))
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.floats(-1e6, 1e6)), min_size=1, max_size=20))

@@ -12,25 +12,27 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping
-from functools import cached_property, partial
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
 from leaven import __version__
+from leaven.cli.opening import opener_for
 from leaven.clock import clock_from
 from leaven.experiments.routing import RoutingTable
 from leaven.gateway.app import Gateway
 from leaven.gateway.counters import Counters
 from leaven.gateway.handover import decode_settings
+from leaven.gateway.http import Limits
 from leaven.gateway.models import ModelHost
-from leaven.gateway.serving import Answers, Chance
+from leaven.gateway.predicting import Predicting
+from leaven.gateway.serving import Chance
 from leaven.gateway.shadow import Shadows
 from leaven.gateway.watch import TableWatch
 from leaven.gateway.worker import serve
-from leaven.registry.artifacts import ArtifactStore
 from leaven.settings import Settings, calm_threads
 from leaven.storage.wal import WriteAheadLog
-from leaven.training.learner import Files
 
 if TYPE_CHECKING:
     from leaven.storage.control.database import ControlDatabase
@@ -84,41 +86,36 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     durability = cast(Literal["fsync", "os"], settings.durability)
     clock = clock_from(settings.clock)
     log = WriteAheadLog(settings.wal, clock=clock, durability=durability, seal_seconds=settings.seal_seconds)
-    host = ModelHost(fetch=ArtifactStore(settings.artifacts).get, load=partial(_load, trusted=settings.trusted_types))
+    threads = ThreadPoolExecutor(2, thread_name_prefix="long-calls")
+    host = ModelHost(opener_for(settings, timer=time.perf_counter, threads=threads))
     shadows = Shadows(log, timer=time.perf_counter)
-    gateway = Gateway(
-        host,
+    counters = Counters(worker=log.writer, log=log.counters)
+    predicting = Predicting(
+        host.serving,
         log,
         shadows,
         clock=clock,
         chance=Chance(new_id=lambda: os.urandom(16).hex(), timer=time.perf_counter),
-        counters=Counters(worker=log.writer, log=log.counters),
-        version=__version__,
+        counters=counters,
+        log_first=settings.log_before_reply,
     )
+    gateway = Gateway(host, predicting, shadows, counters=counters, version=__version__, limits=Limits())
     source = RegistryTables(settings.database, log.writer, started_at=_wall_micros())
     watch = TableWatch(host, source, cache=settings.run / "tables", timer=time.monotonic)
     stop, looked = threading.Event(), threading.Event()
     watching = threading.Thread(
         target=watch.run, args=(stop,), kwargs={"looked": looked.set, "ready": gateway.begin}, name="tables"
     )
-    shadows.start()
     watching.start()
     try:
         # The socket is shared: a worker that took connections before it has its models would refuse what others serve.
         looked.wait(_FIRST_LOOK_SECONDS)
-        serve(gateway, listening, parent=parent)
+        serve(gateway, listening, last=shadows.stop, parent=parent)
     finally:
         stop.set()
-        shadows.stop()
         watching.join(5.0)
         log.close()
         logger.info("stopped; %s", log.counters())
-
-
-def _load(files: Files, *, trusted: Collection[str]) -> Answers:
-    from leaven.learners.artifact import load_artifact
-
-    return load_artifact(files, trusted=trusted)
 
 
 def _wall_micros() -> int:

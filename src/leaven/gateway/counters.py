@@ -16,6 +16,7 @@ class Counters:
         self.requests: Counter[int] = Counter()  # by HTTP status; 499 where the caller went away
         self.predictions: Counter[tuple[str, str, str]] = Counter()  # rows by loop, arm and version
         self.failures: Counter[tuple[str, str, str]] = Counter()  # of these, the arm gave no answer
+        self.fallbacks: Counter[tuple[str, str, str]] = Counter()  # of these, the champion stood in
         self.dropped = 0  # prediction records that the event log had no room for
         self.feedback = 0  # reports acknowledged
         self._log = log
@@ -27,6 +28,7 @@ class Counters:
             "requests": {str(status): count for status, count in self.requests.items()},
             "predictions": _by_arm(self.predictions),
             "failures": _by_arm(self.failures),
+            "fallbacks": _by_arm(self.fallbacks),
             "predictions_dropped": self.dropped,
             "feedback_acknowledged": self.feedback,
             "shadows": dict(shadows),
@@ -46,6 +48,8 @@ class Counters:
         family("requests_total", "Requests answered.", {(("status", str(s)),): n for s, n in self.requests.items()})
         family("predictions_total", "Rows answered.", {_labels(key): n for key, n in self.predictions.items()})
         family("failures_total", "Rows an arm failed on.", {_labels(key): n for key, n in self.failures.items()})
+        family("fallbacks_total", "Rows the champion answered for a failed arm.",
+               {_labels(key): n for key, n in self.fallbacks.items()})  # fmt: skip
         family("predictions_dropped_total", "Prediction records lost to a full log.", {(): self.dropped})
         family("feedback_acknowledged_total", "Reports made durable.", {(): self.feedback})
         family("shadow_rows_total", "Rows offered to shadows.", {(("outcome", o),): n for o, n in shadows.items()})

@@ -1,31 +1,28 @@
 """How does a new routing table come to serve, without a request noticing?
 
-Every version that the table names is fetched, loaded and warmed first, aside; then one assignment makes the table the
-one that requests take. A table whose models cannot be loaded is refused as a whole, and the one before it stays.
+Every version that the table names is opened first, aside; then one assignment makes the table the one that requests
+take. A table with a version that cannot be opened is refused as a whole, and the one before it stays. The champion is
+opened in this process; a challenger apart, where it can hurt nobody. A version that is to take over from a champion and
+was never opened here is opened apart first, to see that it survives that.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-
 from leaven.errors import LeavenError
-from leaven.experiments.routing import RoutingTable
-from leaven.gateway.serving import Answers, Serving
+from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
+from leaven.gateway.answering import Answerer
+from leaven.gateway.serving import Serving
 from leaven.loop import Schema
-from leaven.training.learner import Files
 
-logger = logging.getLogger(__name__)
+Open = Callable[[str, Schema, bool], Answerer]  # artifact, schema, whether apart
 
 
 class TableRefused(LeavenError, RuntimeError):
-    """A routing table cannot serve here, because a model that it names cannot be loaded."""
+    """A routing table cannot serve here, because a version that it names cannot be opened."""
 
     def __init__(self, loop: str, revision: int, version: str, why: str) -> None:
         super().__init__(loop, revision, version, why)
@@ -38,36 +35,36 @@ class TableRefused(LeavenError, RuntimeError):
         )
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class LoadedModel:
-    """A model in memory, by the digest of its artifact."""
-
-    artifact: str
-    model: Answers
-
-    def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Return one answer per row of `columns`, shape (rows,)."""
-        return self.model.answer(columns)
-
-
 class ModelHost:
-    """Keeps what every loop is served with. Reading `serving` is free of locks; only one thread may `install`."""
+    """Keeps what every loop is served with. Reading `serving` is free of locks; any thread may `install`."""
 
-    def __init__(self, *, fetch: Callable[[str], Files], load: Callable[[Files], Answers]) -> None:
-        """Make a host that gets artifacts by `fetch(digest)` and models out of them by `load(files)`."""
+    def __init__(self, open_version: Open) -> None:
+        """Make a host that opens versions by `open_version(artifact, schema, apart)`."""
         self.serving: dict[str, Serving] = {}
-        self._fetch, self._load = fetch, load
-        # Weak: a model lives as long as a table, a request or a shadow's queue holds it, and is found while it does.
-        self._alive: WeakValueDictionary[str, LoadedModel] = WeakValueDictionary()
+        self._open = open_version
+        # Weak: a version lives as long as a table, a request or a shadow's queue holds it, and is found while it does.
+        self._alive: WeakValueDictionary[tuple[str, bool], Answerer] = WeakValueDictionary()
+        self._lock = threading.Lock()
+        self._opening: dict[tuple[str, bool], threading.Lock] = {}
 
-    def install(self, table: RoutingTable) -> None:
-        """Load and warm what `table` names, then let it serve.
+    def install(self, table: RoutingTable) -> bool:
+        """Open and warm what `table` names, then let it serve; False where a newer table came to serve meanwhile.
 
         Raises:
-            TableRefused: a model cannot be loaded; what served before still does.
+            TableRefused: a version cannot be opened; what served before still does.
         """
-        models = {version: self._loaded(table, version, artifact) for version, artifact in table.artifacts().items()}
-        self.serving[table.loop] = Serving(table, models)
+        routes: tuple[ArmRoute | ShadowRoute, ...] = (*table.arms, *table.shadows)
+        challengers = {route.version for route in routes if route.artifact != table.champion.artifact}
+        models = {
+            version: self._opened(table, version, artifact, apart=version in challengers)
+            for version, artifact in table.artifacts().items()
+        }
+        with self._lock:
+            now = self.serving.get(table.loop)
+            if now is not None and now.table.revision > table.revision:
+                return False
+            self.serving[table.loop] = Serving(table, models)
+        return True
 
     def revisions(self) -> dict[str, int]:
         """Return the revision of the table that each loop is served with."""
@@ -76,36 +73,20 @@ class ModelHost:
     def draining(self) -> list[str]:
         """Return the artifacts that are in memory only because a request under way still needs them."""
         named = {artifact for serving in list(self.serving.values()) for artifact in serving.table.artifacts().values()}
-        return sorted(set(self._alive.keys()) - named)
+        return sorted({artifact for artifact, _ in list(self._alive.keys())} - named)
 
-    def _loaded(self, table: RoutingTable, version: str, artifact: str) -> LoadedModel:
-        known = self._alive.get(artifact)
-        if known is not None:
-            return known
-        try:
-            loaded = LoadedModel(artifact, self._load(self._fetch(artifact)))
-        except Exception as error:  # whatever a damaged or foreign artifact makes a library raise
-            raise TableRefused(table.loop, table.revision, version, f"{type(error).__name__}: {error}") from error
-        _warm(loaded, table, version)
-        self._alive[artifact] = loaded
-        return loaded
-
-
-def _warm(loaded: LoadedModel, table: RoutingTable, version: str) -> None:
-    """Answer a row once, so that the first request does not pay for what a library puts off.
-
-    A model that fails here is served all the same: the row is made up, and a model that fails on real rows is for the
-    trial to find and for the champion to stand in for.
-    """
-    try:
-        loaded.answer(dummy_row(table.schema))
-    except Exception as error:
-        first_line = str(error).partition("\n")[0]
-        logger.info("version %s of %s fails on a made-up row: %s", version, table.loop, first_line)
-
-
-def dummy_row(schema: Schema) -> dict[str, NDArray[Any]]:
-    """Return one row that fits the schema: zeros, and categories that are missing."""
-    return {
-        name: np.array([None], dtype=object) if kind == "category" else np.zeros(1) for name, kind, _ in schema.features
-    }
+    def _opened(self, table: RoutingTable, version: str, artifact: str, *, apart: bool) -> Answerer:
+        with self._lock:
+            turn = self._opening.setdefault((artifact, apart), threading.Lock())
+        with turn:
+            known = self._alive.get((artifact, apart))
+            if known is not None:
+                return known
+            try:
+                if not apart and table.loop in self.serving and (artifact, True) not in self._alive:
+                    self._open(artifact, table.schema, True)
+                opened = self._open(artifact, table.schema, apart)
+            except Exception as error:  # whatever a damaged or foreign artifact makes a library raise
+                raise TableRefused(table.loop, table.revision, version, f"{type(error).__name__}: {error}") from error
+            self._alive[artifact, apart] = opened
+            return opened

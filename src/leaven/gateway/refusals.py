@@ -78,15 +78,26 @@ class TooLarge(LeavenError, ValueError):
         return f"{self.what} is larger than {self.limit} bytes. Send it in parts."
 
 
-class Overloaded(LeavenError, RuntimeError):
-    """More requests are under way than the gateway takes at once."""
+class TooSlow(LeavenError, TimeoutError):
+    """A request took longer to arrive than the gateway waits."""
 
-    def __init__(self, under_way: int) -> None:
-        super().__init__(under_way)
-        self.under_way = under_way
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(what, seconds)
+        self.what, self.seconds = what, seconds
 
     def __str__(self) -> str:
-        return f"{self.under_way} requests are under way already. Send this one again in a second."
+        return f"{self.what} was not complete within {self.seconds:g} s. Send it faster, or in parts."
+
+
+class Overloaded(LeavenError, RuntimeError):
+    """More is under way than the gateway takes at once."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} already. Send this request again in a second."
 
 
 class NotReady(LeavenError, RuntimeError):
@@ -122,6 +133,7 @@ STATUS: tuple[tuple[type[LeavenError], int], ...] = (
     (UnknownPath, 404),
     (WrongMethod, 405),
     (TooLarge, 413),
+    (TooSlow, 408),
     (Overloaded, 503),
     (NotReady, 503),
     (ModelFailed, 503),

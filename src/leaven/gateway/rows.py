@@ -6,24 +6,22 @@ feature order (shape [k] is one row).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from leaven.events.records import FeatureValue
+from leaven.gateway.answering import Columns
+from leaven.gateway.features import Sent, columns_of
 from leaven.gateway.protocol import InferRequest
 from leaven.gateway.refusals import BadRequest, shown
 from leaven.gateway.tensors import Tensor
 from leaven.loop import Schema
-from leaven.training.encoding import BadFeature, as_category
+from leaven.training.encoding import as_category
 
 MAX_ROWS = 10_000  # each row is a prediction of its own, with an id and a record
 MAX_TEXT = 1024  # characters of a unit or an id
-
-Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +57,20 @@ def read_rows(request: InferRequest, schema: Schema, *, unit: str | None) -> Row
 def _from_named(named: Mapping[str, Tensor], schema: Schema) -> tuple[int, Columns, dict[str, Sequence[FeatureValue]]]:
     """Rows of one tensor per feature. Tensors that are no feature may be there; they are left alone."""
     count = -1
-    columns: Columns = {}
-    values: dict[str, Sequence[FeatureValue]] = {}
-    for name, kind, required in schema.features:
+    sent: dict[str, Sent] = {}
+    for name, _, _ in schema.features:
         tensor = named.get(name)
         if tensor is None:
-            if required:
-                raise BadFeature(name, kind, None)
             continue
         rows = _row_count(tensor)
         if count not in (-1, rows):
             raise BadRequest(f"input {name!r}", f"it has {rows} rows, others have {count}", "Send as many for each.")
         count = rows
-        columns[name], values[name] = _CONVERT[kind](name, tensor.kind, tensor.values)
-        if required and None in values[name]:
-            raise BadFeature(name, kind, None)
+        sent[name] = (tensor.kind, tensor.values)
     if count == -1:
         raise BadRequest("inputs", f"none of {', '.join(map(shown, list(named)[:8]))} is a feature of this model",
                          f"Its features are {', '.join(schema.names)}.")  # fmt: skip
-    return count, columns, values
+    return count, *columns_of(sent, schema, count)
 
 
 def _row_count(tensor: Tensor) -> int:
@@ -115,85 +108,8 @@ def _matrix(named: Mapping[str, Tensor], schema: Schema) -> Tensor | None:
 def _from_matrix(tensor: Tensor, schema: Schema) -> tuple[int, Columns, dict[str, Sequence[FeatureValue]]]:
     width = len(schema.features)
     count = _checked_count(tensor.shape[0] if len(tensor.shape) == 2 else 1)
-    columns: Columns = {}
-    values: dict[str, Sequence[FeatureValue]] = {}
-    for index, (name, kind, required) in enumerate(schema.features):
-        columns[name], values[name] = _CONVERT[kind](name, tensor.kind, tensor.values[index::width])
-        if required and None in values[name]:
-            raise BadFeature(name, kind, None)
-    return count, columns, values
-
-
-Converted = tuple[NDArray[Any], Sequence[FeatureValue]]
-Given = list[Any] | NDArray[Any]
-
-
-def _categories(name: str, sent_as: str, values: Given) -> Converted:
-    texts = list(values.tolist() if isinstance(values, np.ndarray) else values)
-    if sent_as != "text":
-        if not all(map(_fits_64_bits, texts)):
-            raise BadFeature(name, "category", next(given for given in texts if not _fits_64_bits(given)))
-        texts = [as_category(given) for given in texts]
-    column = np.empty(len(texts), dtype=object)
-    column[:] = texts
-    return column, texts
-
-
-def _floats(name: str, sent_as: str, values: Given) -> Converted:
-    column = _numbers(name, "float", sent_as, values)
-    numbers: list[Any] = column.tolist()
-    for row, number in enumerate(numbers):
-        if number - number != 0.0:  # NaN and the infinities; the cheapest test there is
-            if number == number:
-                raise BadFeature(name, "float", number)
-            numbers[row] = None
-    return column, numbers
-
-
-def _ints(name: str, sent_as: str, values: Given) -> Converted:
-    column = _numbers(name, "int", sent_as, values)
-    numbers = list(values.tolist() if isinstance(values, np.ndarray) else values)
-    for row, number in enumerate(numbers):
-        if number != number:
-            numbers[row] = None
-        elif number is not None:
-            if not _fits_64_bits(number) or number != int(number):
-                raise BadFeature(name, "int", number)
-            numbers[row] = int(number)
-    return column, numbers
-
-
-def _bools(name: str, sent_as: str, values: Given) -> Converted:
-    column = _numbers(name, "bool", sent_as, values)
-    flags: list[Any] = []
-    for number in column.tolist():
-        if number not in (0.0, 1.0) and number == number:
-            raise BadFeature(name, "bool", number)
-        flags.append(None if number != number else number == 1.0)
-    return column, flags
-
-
-_CONVERT: dict[str, Callable[[str, str, Given], Converted]] = {
-    "category": _categories,
-    "float": _floats,
-    "int": _ints,
-    "bool": _bools,
-}
-
-
-def _numbers(name: str, kind: str, sent_as: str, values: Given) -> NDArray[np.float64]:
-    """The values as float64; None as NaN."""
-    if sent_as == "text":
-        raise BadFeature(name, kind, next((value for value in values if value is not None), ""))
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:
-        raise BadFeature(name, kind, max(values, key=abs)) from None
-
-
-def _fits_64_bits(number: Any) -> bool:
-    """Whether the log and the lake can hold it as an integer; NaN, which stands for nothing, counts as fitting."""
-    return number is None or number != number or -(2**63) <= number < 2**63
+    sent = {name: (tensor.kind, tensor.values[index::width]) for index, name in enumerate(schema.names)}
+    return count, *columns_of(sent, schema, count)
 
 
 def _said_unit(request: InferRequest) -> str | None:

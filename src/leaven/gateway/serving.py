@@ -9,35 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import isfinite
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.errors import LeavenError
 from leaven.events.records import PredictionServed
 from leaven.experiments.assignment import POSITIONS, holder, position
 from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
-from leaven.gateway.refusals import ModelFailed, UnknownVersion
-from leaven.gateway.rows import Columns, Rows
+from leaven.gateway.answering import Answerer, Columns
+from leaven.gateway.refusals import ModelFailed, Overloaded, UnknownVersion
+from leaven.gateway.rows import Rows
 
 PINNED = "pinned"  # the arm of requests that name their version themselves; no evidence comes from it
 
 
-class Answers(Protocol):
-    """A loaded model, as the gateway needs it."""
-
-    def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Return one answer per row of `columns`, shape (rows,)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One loop as it is served: its routing table, and a loaded model for every version that the table names."""
+    """One loop as it is served: its routing table, and what answers for every version that the table names."""
 
     table: RoutingTable
-    models: Mapping[str, Answers]
+    models: Mapping[str, Answerer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +55,21 @@ class Prediction:
     places: Sequence[int]  # of the units; empty where nothing depends on them
     columns: Columns
     failure: ModelFailed | None  # set where there is no answer to give; the records say so too
+    fallbacks: Sequence[int] = ()  # rows that the champion answered because their own arm failed
 
 
-def predict(serving: Serving, rows: Rows, *, pinned: str | None, at: int, chance: Chance) -> Prediction:
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an arm said to its rows; the sequences hold one item per row."""
+
+    answers: NDArray[np.float64]  # NaN where it failed
+    errors: Sequence[str | None]  # why it did
+    seconds: Sequence[float]
+
+
+async def predict(
+    serving: Serving, rows: Rows, *, pinned: str | None, at: int, chance: Chance, key: str | None = None
+) -> Prediction:
     """Return the answers to `rows` and the records of them.
 
     Each row goes to the arm of its own unit, or to the version `pinned`. Where an arm fails, the champion answers.
@@ -74,16 +80,19 @@ def predict(serving: Serving, rows: Rows, *, pinned: str | None, at: int, chance
         pinned: Version that the request names, or None.
         at: Now, in microseconds since the Unix epoch.
         chance: Source of ids and of elapsed time.
+        key: A name of the request's own: repeated, it gives the predictions the same ids, so that they count once.
     Raises:
         UnknownVersion: `pinned` is not loaded.
+        Overloaded: too many rows wait for an answer.
     """
     table = serving.table
     units = [unit if unit is not None else chance.new_id() for unit in rows.units]
     places = _places(table, units) if pinned is None else []
     routes = _routes(table, places, rows.count) if pinned is None else [_pin(serving, pinned)] * rows.count
     # Never the request's own id: clients count these from 1, and two predictions of one id would be one.
-    ids = _ids(chance.new_id(), rows.count)
-    answers, errors, seconds = _ask_arms(serving, rows, routes, chance.timer)
+    ids = _ids(chance.new_id() if key is None else _id_of(table.loop, key), rows.count)
+    answered = await _ask_arms(serving, rows, routes, chance.timer)
+    answers, errors, seconds = answered.answers, answered.errors, answered.seconds
     records = [
         PredictionServed(
             table.loop, ids[row], at, units[row], "live", route.arm, route.version, route.propensity,
@@ -93,10 +102,13 @@ def predict(serving: Serving, rows: Rows, *, pinned: str | None, at: int, chance
         for row, route in enumerate(routes)
     ]  # fmt: skip
     versions = [route.version for route in routes]
-    failure = _stand_in(serving, rows, routes, answers, errors, versions) if any(errors) else None
+    failure, fallbacks = None, list[int]()
+    if any(errors):
+        failure = await _stand_in(serving, rows, routes, answers, errors, versions)
+        fallbacks = [row for row, error in enumerate(errors) if error is not None] if failure is None else []
     return Prediction(
         answers, ids, versions, [route.arm for route in routes], [route.propensity for route in routes],
-        records, places, rows.columns, failure,
+        records, places, rows.columns, failure, fallbacks,
     )  # fmt: skip
 
 
@@ -132,12 +144,15 @@ def _ids(base: str, count: int) -> list[str]:
     return [base] if count == 1 else [f"{base}-{row}" for row in range(count)]
 
 
-def _ask_arms(
-    serving: Serving, rows: Rows, routes: Sequence[ArmRoute], timer: Callable[[], float]
-) -> tuple[NDArray[np.float64], list[str | None], list[float]]:
-    """Each arm's answers to its own rows; where it failed, the error; and the seconds each row took."""
+def _id_of(loop: str, key: str) -> str:
+    """The prediction id that a request's own key stands for: 32 hexadecimal digits, like a fresh one."""
+    return blake2b(f"{loop}\0{key}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+async def _ask_arms(serving: Serving, rows: Rows, routes: Sequence[ArmRoute], timer: Callable[[], float]) -> Answered:
+    """Each arm's answers to its own rows."""
     if len(set(map(id, routes))) == 1:  # every row has one arm: nothing to take apart
-        return ask(serving.models[routes[0].version], rows.columns, rows.count, timer)
+        return await ask(serving.models[routes[0].version], rows.columns, rows.count, timer)
     answers = np.full(rows.count, np.nan)
     errors: list[str | None] = [None] * rows.count
     seconds = [0.0] * rows.count
@@ -145,38 +160,40 @@ def _ask_arms(
         members = [row for row, taken in enumerate(routes) if taken is route]
         if not members:
             continue
-        found, failed, spent = ask(serving.models[route.version], take(rows.columns, members), len(members), timer)
-        answers[members] = found
+        said = await ask(serving.models[route.version], take(rows.columns, members), len(members), timer)
+        answers[members] = said.answers
         for place, row in enumerate(members):
-            errors[row], seconds[row] = failed[place], spent[place]
-    return answers, errors, seconds
+            errors[row], seconds[row] = said.errors[place], said.seconds[place]
+    return Answered(answers, errors, seconds)
 
 
-def ask(
-    model: Answers, columns: Columns, count: int, timer: Callable[[], float]
-) -> tuple[NDArray[np.float64], list[str | None], list[float]]:
-    """Return a model's answers, what went wrong per row (or None), and the seconds per row.
+async def ask(model: Answerer, columns: Columns, count: int, timer: Callable[[], float]) -> Answered:
+    """Return an arm's answers, what went wrong per row (or None), and the seconds per row.
 
-    Whatever a model raises becomes the rows' error: it is the arm's failure, to be counted against it, not ours.
+    Whatever is raised becomes the rows' error: it is the arm's failure, to be counted against it, not ours. Answers
+    that are not finite are failures as well.
+
+    Raises:
+        Overloaded: too many rows wait for the model, which is no fault of the arm's.
     """
     began = timer()
-    errors: list[str | None] = [None] * count
     try:
-        answers = np.asarray(model.answer(columns), dtype=np.float64)
+        said = await model.ask(columns, count)
+    except Overloaded:
+        raise
     except Exception as error:
-        answers, errors = np.full(count, np.nan), [f"{type(error).__name__}: {error}"[:500]] * count
-    else:
-        if answers.shape != (count,):
-            errors = [f"answered with shape {list(answers.shape)} for {count} rows"] * count
-            answers = np.full(count, np.nan)
-        else:
-            for row, answer in enumerate(answers.tolist()):
-                if not isfinite(answer):
-                    errors[row] = f"answered {answer}"
-    return answers, errors, [(timer() - began) / count] * count
+        took = (timer() - began) / count
+        return Answered(np.full(count, np.nan), [_told(error)] * count, [took] * count)
+    errors: list[str | None] = [None if isfinite(answer) else f"answered {answer}" for answer in said.answers.tolist()]
+    return Answered(said.answers, errors, [said.seconds] * count)
 
 
-def _stand_in(
+def _told(error: Exception) -> str:
+    """An error as the log keeps it. Errors of our own say all; others need their name."""
+    return (str(error) if isinstance(error, LeavenError) else f"{type(error).__name__}: {error}")[:500]
+
+
+async def _stand_in(
     serving: Serving,
     rows: Rows,
     routes: Sequence[ArmRoute],
@@ -190,9 +207,9 @@ def _stand_in(
     for row in failed:
         if routes[row].arm in (PINNED, champion.arm):
             return ModelFailed(table.loop, routes[row].version, str(errors[row]))
-    found, again, _ = ask(serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0)
+    said = await ask(serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0)
     for place, row in enumerate(failed):
-        if again[place] is not None:
-            return ModelFailed(table.loop, champion.version, str(again[place]))
-        answers[row], versions[row] = found[place], champion.version
+        if said.errors[place] is not None:
+            return ModelFailed(table.loop, champion.version, str(said.errors[place]))
+        answers[row], versions[row] = said.answers[place], champion.version
     return None

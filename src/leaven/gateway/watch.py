@@ -1,7 +1,9 @@
 """How does a gateway learn of a new routing table, and what does it do when nobody can tell it?
 
-A thread asks for newer tables a few times a second, far from any request. Each table that serves is also kept as a
-file, so that a gateway that starts while the control database is away still knows what it served last.
+A thread asks for newer tables a few times a second, far from any request. What a table names is opened on a thread of
+its own, so a version that takes minutes to load holds up neither other loops nor the rollback that follows it. Each
+table that serves is also kept as a file, so that a gateway that starts while the control database is away still knows
+what it served last.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class TableWatch:
         every: float = 0.2,
         beat: float = 2.0,
         retry: float = 5.0,
+        patience: float = 0.2,
     ) -> None:
         """Make a watch; all lengths in seconds.
 
@@ -61,11 +64,13 @@ class TableWatch:
             every: Between two looks.
             beat: Between two reports of the same revisions.
             retry: Between two attempts to install a table that was refused.
+            patience: To wait for a table's versions before looking further; most are open by then.
         """
         self._host, self._source, self._cache, self._timer = host, source, cache, timer
-        self._every, self._beat, self._retry = every, beat, retry
+        self._every, self._beat, self._retry, self._patience = every, beat, retry, patience
         self._reported: tuple[float, dict[str, int]] | None = None
         self._refused: dict[str, tuple[int, float]] = {}  # loop -> revision, time of the next attempt
+        self._opening: dict[str, tuple[int, threading.Thread]] = {}  # loop -> revision, who opens it
         self._trouble: str | None = None
 
     def run(self, stop: threading.Event, *, looked: Callable[[], None], ready: Callable[[], None]) -> None:
@@ -80,10 +85,11 @@ class TableWatch:
         while not stop.is_set():
             read = self.step()
             self.restore()
-            if not known and (read or self._host.serving):
+            waits = self._waits()
+            if not known and (read or self._host.serving) and not waits:
                 ready()
                 known = True
-            if first:
+            if first and not waits:
                 looked()
                 first = False
             stop.wait(self._every)
@@ -103,38 +109,61 @@ class TableWatch:
         if not self._cache.is_dir():
             return
         for path in sorted(self._cache.glob("*.json")):
-            if path.stem in self._host.serving:
+            if path.stem in self._host.serving or path.stem in self._opening:
                 continue
             try:
                 table = msgspec.json.decode(path.read_bytes(), type=RoutingTable)
             except (OSError, msgspec.DecodeError) as error:
                 self._say_once(f"the kept routing table {path} is of no use: {error}")
                 continue
-            if self._install(table):
-                logger.warning("%s: serving the kept routing table %d", table.loop, table.revision)
+            if self._is_due(table):
+                self._open(table)
 
     def _look(self) -> None:
+        self._forget_opened()
         for table in self._source.newer(self._host.revisions()):
-            if self._install(table):
-                logger.info("%s: serving routing table %d", table.loop, table.revision)
-                self._keep(table)
+            revision, _ = self._opening.get(table.loop, (-1, None))
+            if revision != table.revision and self._is_due(table):
+                self._open(table)
 
-    def _install(self, table: RoutingTable) -> bool:
+    def _is_due(self, table: RoutingTable) -> bool:
+        """Whether it is time to try the table; one that was refused is tried again after a while."""
         revision, again_at = self._refused.get(table.loop, (table.revision, 0.0))
-        if revision == table.revision and self._timer() < again_at:
-            return False
+        return revision != table.revision or self._timer() >= again_at
+
+    def _open(self, table: RoutingTable) -> None:
+        opening = threading.Thread(target=self._install, args=(table,), name=f"open {table.loop}", daemon=True)
+        self._opening[table.loop] = (table.revision, opening)
+        opening.start()
+        opening.join(self._patience)
+        self._forget_opened()
+
+    def _forget_opened(self) -> None:
+        self._opening = {loop: entry for loop, entry in self._opening.items() if entry[1].is_alive()}
+
+    def _waits(self) -> bool:
+        """Whether a loop that is not served yet is being opened."""
+        self._forget_opened()
+        return any(loop not in self._host.serving for loop in self._opening)
+
+    def _install(self, table: RoutingTable) -> None:
         try:
-            self._host.install(table)
+            installed = self._host.install(table)
         except TableRefused as refused:
+            revision, again_at = self._refused.get(table.loop, (-1, 0.0))
             if revision != table.revision or again_at == 0.0:
                 logger.error("%s", refused)
             self._refused[table.loop] = (table.revision, self._timer() + self._retry)
-            return False
+            return
         self._refused.pop(table.loop, None)
-        return True
+        if installed:
+            logger.info("%s: serving routing table %d", table.loop, table.revision)
+            self._keep(table)
 
     def _keep(self, table: RoutingTable) -> None:
         """Write the table beside the log; a table that cannot be kept still serves."""
+        if self._host.revisions().get(table.loop) != table.revision:
+            return  # a newer one came to serve meanwhile, and keeps itself
         path = self._cache / f"{table.loop}.json"
         temporary = path.with_suffix(f".{os.getpid()}")  # another worker may be writing the same table
         try:

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -25,22 +25,36 @@ KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that t
 
 
 def serve(
-    gateway: Gateway, listening: socket.socket, *, linger: float = 0.3, grace: int = 10, parent: int | None = None
+    gateway: Gateway,
+    listening: socket.socket,
+    *,
+    last: Callable[[], Awaitable[None]],
+    linger: float = 0.3,
+    grace: int = 10,
+    parent: int | None = None,
 ) -> None:
     """Serve `gateway` on a socket that listens already, until told to stop.
 
     Args:
         gateway: What answers.
         listening: A bound socket, shared with other workers; this process's copy is closed at the end.
+        last: Done once every request has been answered.
         linger: Seconds in which open connections get to their next reply, before idle ones are closed.
         grace: Seconds that requests under way may still take after that.
         parent: Descriptor of a pipe that the supervisor holds open: its end means that the supervisor is gone.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(gateway, listening, linger, grace, parent))
+        runner.run(_serve(gateway, listening, last, linger, grace, parent))
 
 
-async def _serve(gateway: Gateway, listening: socket.socket, linger: float, grace: int, parent: int | None) -> None:
+async def _serve(
+    gateway: Gateway,
+    listening: socket.socket,
+    last: Callable[[], Awaitable[None]],
+    linger: float,
+    grace: int,
+    parent: int | None,
+) -> None:
     server = _Server(
         uvicorn.Config(
             gateway,
@@ -70,6 +84,7 @@ async def _serve(gateway: Gateway, listening: socket.socket, linger: float, grac
     server.should_exit = True
     await serving
     stopping.cancel()
+    await last()
 
 
 class _Server(uvicorn.Server):

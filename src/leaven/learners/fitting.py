@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import signal
 import sys
 import threading
@@ -70,7 +69,7 @@ def libraries() -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     """Do the job in the folder that is the first argument, with the megabytes of memory that are the second."""
     folder = Path(arguments[0])
-    _limit_memory(int(arguments[1]))
+    limit_memory(int(arguments[1]))
     _end_with_parent()
     try:
         result = _done(folder)
@@ -112,12 +111,6 @@ def write_folder(folder: Path, files: Files) -> None:
 def read_folder(folder: Path) -> Files:
     """Return the files of a folder by name; none if there is no folder."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-
-
-def _limit_memory(megabytes: int) -> None:
-    # Private writable memory, not address space: threads reserve far more of the latter than they ever use.
-    limit = megabytes * 2**20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _end_with_parent() -> None:

@@ -37,6 +37,19 @@ class BadFeature(LeavenError, ValueError):
         return f"feature {self.feature!r} takes {one}, not {shown}. Send {one}, or null if unknown."
 
 
+class UnknownCategory(BadFeature):
+    """A category is none of those that the loop file names."""
+
+    def __init__(self, feature: str, known: Sequence[str], given: object) -> None:
+        super().__init__(feature, "category", given)
+        self.args = (feature, known, given)
+        self.known = known
+
+    def __str__(self) -> str:
+        names = ", ".join(self.known[:12]) + (", …" if len(self.known) > 12 else "")
+        return f"feature {self.feature!r} knows {names}, not {self.given!r:.60}. Send one of these, or null if unknown."
+
+
 class Encoder(msgspec.Struct, frozen=True, dict=True):
     """Feature order, types and category maps of one model version; stored with its artifact."""
 

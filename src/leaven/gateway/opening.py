@@ -1,0 +1,76 @@
+"""How does a version come to answer, here or apart?"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.gateway.answering import Answerer, Answers
+from leaven.gateway.batching import Batcher, InProcess
+from leaven.gateway.isolation import Isolated, ModelProcess
+from leaven.loop import Schema
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, NDArray[Any]]
+
+
+class Opener:
+    """Opens versions for a `ModelHost`."""
+
+    def __init__(
+        self,
+        load: Callable[[str], Answers],
+        start: Callable[[str, Row], ModelProcess],
+        *,
+        seconds: float,
+        timer: Callable[[], float],
+        threads: Executor,
+    ) -> None:
+        """Make an opener.
+
+        Args:
+            load: Loads an artifact in this process, by its digest.
+            start: Starts a process that has loaded the artifact and has answered the row.
+            seconds: That a call of a version apart may take.
+            timer: Seconds that pass, from any start.
+            threads: For calls of models in this process that take long.
+        """
+        self._load, self._start, self._seconds, self._timer, self._threads = load, start, seconds, timer, threads
+
+    def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
+        """Return what answers for the artifact, warmed."""
+        row = dummy_row(schema)
+        if apart:
+            isolated = Isolated(lambda: self._start(artifact, row), seconds=self._seconds)
+            batcher = Batcher(isolated, apart=None)
+            weakref.finalize(batcher, isolated.close)  # with the last request or table that needs it
+            return batcher
+        model = self._load(artifact)
+        _warm(model, row, artifact)
+        return Batcher(InProcess(model, timer=self._timer, threads=self._threads))
+
+
+def _warm(model: Answers, row: Mapping[str, NDArray[Any]], artifact: str) -> None:
+    """Answer a row once, so that the first request does not pay for what a library puts off.
+
+    A model that fails here is served all the same: the row is made up, and a model that fails on real rows is for the
+    trial to find and for the champion to stand in for.
+    """
+    try:
+        model.answer(row)
+    except Exception as error:
+        logger.info("artifact %s fails on a made-up row: %s", artifact[:12], str(error).partition("\n")[0])
+
+
+def dummy_row(schema: Schema) -> Row:
+    """Return one row that fits the schema: zeros, and categories that are missing."""
+    return {
+        name: np.array([None], dtype=object) if kind == "category" else np.zeros(1) for name, kind, _ in schema.features
+    }

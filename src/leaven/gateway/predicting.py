@@ -1,0 +1,131 @@
+"""What happens between the rows of a request and its reply?
+
+The one way that every protocol takes: find what the loop is served with, predict, write the records down, and hand the
+rows to the shadows once the reply has been sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from leaven.clock import Clock
+from leaven.events.log import EventLog, LogUnavailable
+from leaven.events.records import Event
+from leaven.gateway.counters import Counters
+from leaven.gateway.refusals import NotReady, UnknownModel, shown
+from leaven.gateway.rows import Rows
+from leaven.gateway.serving import Chance, Prediction, Serving, predict
+from leaven.gateway.shadow import Shadows
+
+logger = logging.getLogger(__name__)
+
+
+class Predicting:
+    """Answers rows and writes down what was answered."""
+
+    def __init__(
+        self,
+        served: Mapping[str, Serving],
+        log: EventLog,
+        shadows: Shadows,
+        *,
+        clock: Clock,
+        chance: Chance,
+        counters: Counters,
+        log_first: bool = False,
+        durable_seconds: float = 10.0,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            served: By loop, what it is served with now.
+            log: Where predictions are written down.
+            shadows: Who answers beside.
+            clock: Of the loops.
+            chance: Source of ids and of elapsed time.
+            counters: Of this process.
+            log_first: Whether a reply waits until its records are on the disk.
+            durable_seconds: That the disk may take to confirm.
+        """
+        self.served, self.clock, self.chance = served, clock, chance
+        self._log, self._shadows, self._counters = log, shadows, counters
+        self._log_first, self._durable_seconds = log_first, durable_seconds
+        self.known = False  # whether it is known what is to be served
+
+    def serving(self, model: str) -> Serving:
+        """Return what `model` is served with.
+
+        Raises:
+            NotReady: nobody has said yet what is served here.
+            UnknownModel: this model is not.
+        """
+        serving = self.served.get(model)
+        if serving is None and not self.known:
+            raise NotReady(f"model {shown(model)} is not known")
+        if serving is None:
+            raise UnknownModel(model, self.served.keys())
+        return serving
+
+    async def answer(self, serving: Serving, rows: Rows, *, version: str | None, key: str | None) -> Prediction:
+        """Return the answers to `rows`, written down.
+
+        Args:
+            serving: What the loop is served with.
+            rows: What is asked.
+            version: The one that the request names, or None.
+            key: The request's own name, by which its repetition is recognised, or None.
+        Raises:
+            UnknownVersion: `version` is not loaded.
+            Overloaded: too many rows wait.
+            ModelFailed: there is no answer; what failed is written down.
+            LogUnavailable: the reply was to wait for the log, which cannot keep it.
+        """
+        now = self.clock.micros()
+        prediction = await predict(serving, rows, pinned=version, at=now, chance=self.chance, key=key)
+        self._count(serving.table.loop, prediction)
+        if self._log_first:
+            await self.durable(prediction.records)
+        else:
+            for record in prediction.records:
+                if not self._log.append(record):
+                    self._counters.dropped += 1
+        if prediction.failure is not None:
+            raise prediction.failure
+        return prediction
+
+    def afterwards(self, serving: Serving, prediction: Prediction) -> Callable[[], None] | None:
+        """Return what is to be done once the reply has been sent, if anything is."""
+        if not serving.table.shadows or not prediction.places:
+            return None
+        return lambda: self._shadows.offer(serving, prediction)
+
+    async def durable(self, events: Sequence[Event]) -> None:
+        """Wait until the events survive a power cut.
+
+        Raises:
+            LogUnavailable: they may not, or it takes too long to know.
+        """
+        durable = asyncio.wrap_future(self._log.append_durably(events))
+        # Not wait_for: that would cancel the future, which is the log's to resolve.
+        done, _ = await asyncio.wait((durable,), timeout=self._durable_seconds)
+        if not done:
+            durable.add_done_callback(_note_late)
+            raise LogUnavailable(f"the disk did not confirm within {self._durable_seconds:g} s")
+        durable.result()
+
+    def _count(self, loop: str, prediction: Prediction) -> None:
+        counters = self._counters
+        for record in prediction.records:
+            counters.predictions[loop, record.arm, record.version] += 1
+            if record.error is not None:
+                counters.failures[loop, record.arm, record.version] += 1
+        for row in prediction.fallbacks:
+            record = prediction.records[row]
+            counters.fallbacks[loop, record.arm, record.version] += 1
+
+
+def _note_late(durable: asyncio.Future[None]) -> None:
+    if not durable.cancelled() and durable.exception() is not None:
+        logger.warning("events that were refused as late were not kept: %s", durable.exception())
