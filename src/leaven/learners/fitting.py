@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.settings import limit_memory
 from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
 from leaven.training.plans import Mode
