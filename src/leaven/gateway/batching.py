@@ -23,7 +23,7 @@ from leaven.gateway.refusals import Overloaded
 
 INLINE_ROWS = 128  # a request of more is answered on a thread, so that short ones do not wait behind it
 _INLINE_SECONDS = 0.004  # a model whose calls take longer is asked on a thread, so that others are read meanwhile
-_FIRST_ROWS, _MOST_ROWS = 64, 4096
+_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 64, 16, 4096
 
 Outcome = NDArray[np.float64] | Exception
 Done = Callable[[Outcome, float], None]
@@ -35,6 +35,40 @@ class Runs(Protocol):
     def run(self, columns: Columns, rows: int, done: Done) -> None:
         """Answer `rows` rows, then call `done` with the answers, or what was raised, and the seconds it took."""
         ...
+
+
+class CallCost:
+    """What a call costs, and each row of it: a line through the calls so far, older ones counting less.
+
+    Least squares of seconds on rows with exponentially decaying weights. Where all calls were alike, the whole of a
+    call is put down to its rows.
+    """
+
+    def __init__(self, *, keep: float = 0.95) -> None:
+        self._keep = keep
+        self._weight = self._rows = self._seconds = self._squares = self._products = 0.0
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Take a call into account."""
+        keep = self._keep
+        self._weight = self._weight * keep + 1.0
+        self._rows = self._rows * keep + rows
+        self._seconds = self._seconds * keep + seconds
+        self._squares = self._squares * keep + rows * rows
+        self._products = self._products * keep + rows * seconds
+
+    def per_row(self) -> float:
+        """Return the seconds that one more row costs."""
+        rows, seconds = self._rows / self._weight, self._seconds / self._weight
+        variance = self._squares / self._weight - rows * rows
+        if variance < 0.01 * rows * rows:
+            return seconds / rows
+        return max(0.0, (self._products / self._weight - rows * seconds) / variance)
+
+    def rows_in(self, seconds: float) -> int:
+        """Return how many rows cost so many seconds more than a call costs anyway."""
+        each = self.per_row()
+        return int(min(seconds / each, 1e9)) if each > 0 else 10**9
 
 
 @dataclass(slots=True)
@@ -58,7 +92,7 @@ class Batcher:
 
         Args:
             runs: Carries out the calls.
-            budget: Seconds that a shared call may take; the number of rows that share one follows from it.
+            budget: Seconds that the rows of others may add to a call; how many rows share one follows from it.
             limit: Rows that may wait; more are refused.
             apart: Requests of more rows than this do not queue but are run beside the others; None where `runs` can
                 carry out only one call at a time.
@@ -68,6 +102,7 @@ class Batcher:
         self._runs, self._budget, self._limit, self._apart = runs, budget, limit, apart
         self._queue: deque[_Waiting] = deque()
         self._most = _FIRST_ROWS
+        self._cost = CallCost()
         self._busy = False
 
     async def ask(self, columns: Columns, count: int) -> Asked:
@@ -109,7 +144,8 @@ class Batcher:
         return batch, rows
 
     def _ended(self, batch: list[_Waiting], rows: int, outcome: Outcome, seconds: float) -> None:
-        self._fit(rows, seconds)
+        self._cost.learn(rows, seconds)
+        self._most = max(_LEAST_ROWS, min(_MOST_ROWS, self._cost.rows_in(self._budget)))
         if isinstance(outcome, Exception) and len(batch) > 1 and not isinstance(outcome, ArmDown):
             # One request's rows must not cost the others their answers: each is asked alone.
             for asked in reversed(batch):
@@ -121,13 +157,6 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._next)
         else:
             self._busy = False
-
-    def _fit(self, rows: int, seconds: float) -> None:
-        """Let fewer rows share a call that took too long, and more where there was time for twice as many."""
-        if seconds > self._budget:
-            self._most = max(1, min(self._most, rows) // 2)
-        elif rows * 2 > self._most and seconds * 2 < self._budget:
-            self._most = min(self._most * 2, _MOST_ROWS)
 
     def _deliver(self, batch: Sequence[_Waiting], rows: int, outcome: Outcome, seconds: float) -> None:
         self.waiting -= rows

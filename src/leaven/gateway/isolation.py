@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from leaven.errors import LeavenError
 from leaven.gateway.answering import Answers, ArmDown, Columns
-from leaven.gateway.batching import Done, Outcome, checked
+from leaven.gateway.batching import Done, checked
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class ModelProcess:
             raise DidNotLoad(f"it was not ready within {within:g} s" if slow else self.ended()) from error
         if said is None:
             raise DidNotLoad(self.ended())
-        self.socket.settimeout(None)
+        self.socket.setblocking(False)
 
     def ended(self) -> str:
         """Return how the process ended."""
@@ -195,7 +195,7 @@ class ModelProcess:
         self.process.wait()
 
 
-class Isolated(asyncio.Protocol):
+class Isolated:
     """Runs calls of a model in a process of its own; used by one event loop."""
 
     def __init__(self, start: Callable[[], ModelProcess], *, seconds: float) -> None:
@@ -209,15 +209,11 @@ class Isolated(asyncio.Protocol):
         """
         self._start, self._seconds = start, seconds
         self._process: ModelProcess | None = start()
-        self._transport: asyncio.Transport | None = None
         self._why = ""
         self._pause = FIRST_PAUSE
-        self._asked: tuple[bytes, Done] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._connecting: asyncio.Task[None] | None = None  # the loop itself holds tasks weakly
-        self._read = bytearray()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asking: asyncio.Task[None] | None = None  # the loop itself holds tasks weakly
 
     def run(self, columns: Columns, rows: int, done: Done) -> None:
         """Ask the process for `rows` rows; `done` is told what it says, or `ArmDown`."""
@@ -225,81 +221,48 @@ class Isolated(asyncio.Protocol):
         if self._process is None:
             done(ArmDown(self._why), 0.0)
             return
-        self._asked = (_framed(columns, rows), done)
-        self._deadline = self._loop.call_later(self._seconds, self._give_up)
-        if self._transport is not None:
-            self._transport.write(self._asked[0])
-        else:
-            self._connecting = self._loop.create_task(self._connect(self._process))
+        self._asking = self._loop.create_task(self._ask(self._loop, self._process, _framed(columns, rows), done))
 
     def close(self) -> None:
         """End the process for good; may be called from any thread, and after the event loop has ended."""
         self._closed = True
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        if self._transport is None:
-            process.socket.close()
-        elif self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended, and with it the connection
-                self._loop.call_soon_threadsafe(self._transport.abort)
+        if process is not None:
+            process.kill()
+            self._close_socket(process)
 
-    async def _connect(self, process: ModelProcess) -> None:
-        assert self._loop is not None
+    async def _ask(self, loop: asyncio.AbstractEventLoop, process: ModelProcess, frame: bytes, done: Done) -> None:
         try:
-            await self._loop.create_unix_connection(lambda: self, sock=process.socket)
-        except OSError as error:  # it was closed in between
-            self.connection_lost(error)
+            async with asyncio.timeout(self._seconds):
+                await loop.sock_sendall(process.socket, frame)
+                said = _answer(await _received(loop, process.socket))
+        except TimeoutError:
+            self._fail(process, f"it did not answer within {self._seconds:g} s")
+            done(ArmDown(self._why), self._seconds)
+        except (OSError, EOFError):
+            self._fail(process, f"its process failed: {process.ended()}")
+            done(ArmDown(self._why), 0.0)
+        else:
+            self._pause = FIRST_PAUSE
+            done(ModelFailedThere(said.error) if said.error else np.frombuffer(said.answers).copy(), said.seconds)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send what waits for the connection."""
-        self._transport = cast(asyncio.Transport, transport)
-        if self._asked is not None:
-            self._transport.write(self._asked[0])
-
-    def data_received(self, data: bytes) -> None:
-        """Take a part of the reply, and deliver it once it is whole."""
-        self._read += data
-        if len(self._read) < _LENGTH.size:
-            return
-        end = _LENGTH.size + _LENGTH.unpack_from(self._read)[0]
-        if len(self._read) < end:
-            return
-        said = _answer(bytes(self._read[_LENGTH.size : end]))
-        del self._read[:end]
-        self._pause = FIRST_PAUSE
-        outcome: Outcome = ModelFailedThere(said.error) if said.error else np.frombuffer(said.answers).copy()
-        self._say(outcome, said.seconds)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Fail what was asked, and start the process again after a pause."""
-        process, self._process, self._transport = self._process, None, None
-        self._read.clear()
-        if self._closed or process is None:
-            self._say(ArmDown("its process was ended"), 0.0)
-            return
-        self._why = self._why or f"its process failed: {process.ended()}"
-        logger.error("a version in a process of its own is down: %s; it is started again", self._why)
-        self._say(ArmDown(self._why), self._seconds)
+    def _fail(self, process: ModelProcess, why: str) -> None:
+        """Kill the process, which may hang for ever or has ended, and start it again after a pause."""
         process.kill()
+        process.socket.close()
+        self._why = why
+        if self._closed:
+            return
+        self._process = None
+        logger.error("a version in a process of its own is down: %s; it is started again", why)
         self._again()
 
-    def _say(self, outcome: Outcome, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if self._asked is not None:
-            (_, done), self._asked = self._asked, None
-            done(outcome, seconds)
-
-    def _give_up(self) -> None:
-        """The process took too long: it may hang for ever, and holds those up that wait."""
-        self._why = f"it did not answer within {self._seconds:g} s"
-        if self._process is not None:
-            self._process.process.kill()
-        if self._transport is not None:
-            self._transport.abort()
+    def _close_socket(self, process: ModelProcess) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(process.socket.close)
+                return
+        process.socket.close()
 
     def _again(self) -> None:
         assert self._loop is not None
@@ -320,16 +283,35 @@ class Isolated(asyncio.Protocol):
                 return
         if started is not None:
             started.kill()
+            started.socket.close()
 
     def _restarted(self, started: ModelProcess | None) -> None:
         if self._closed:
             if started is not None:
-                started.socket.close()
                 started.kill()
+                started.socket.close()
         elif started is None:
             self._again()
         else:
             self._process, self._why = started, ""
+
+
+async def _received(loop: asyncio.AbstractEventLoop, here: socket.socket) -> bytes:
+    """One message.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    read = bytearray()
+    wanted = _LENGTH.size
+    while len(read) < wanted:
+        piece = await loop.sock_recv(here, 2**18)
+        if not piece:
+            raise EOFError
+        read += piece
+        if wanted == _LENGTH.size and len(read) >= wanted:
+            wanted += _LENGTH.unpack_from(read)[0]
+    return bytes(memoryview(read)[_LENGTH.size :])
 
 
 def _framed(columns: Columns, rows: int) -> bytes:

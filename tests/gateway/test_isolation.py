@@ -1,0 +1,191 @@
+"""A version in a process of its own may hang, crash or eat memory: its arm fails, and it is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+import uvloop
+
+from leaven.cli.opening import opener_for
+from leaven.gateway.answering import Answerer, ArmDown
+from leaven.gateway.handover import encode_settings
+from leaven.gateway.isolation import DidNotLoad, ModelFailedThere, ModelProcess
+from leaven.gateway.opening import dummy_row
+from leaven.settings import settings_from
+from tests.gateway.installations import FLIGHTS, Installation, failing_artifact, good_artifact, installation_in
+from tests.gateway.misbehaving import TRUSTED, misbehaving_artifact
+
+ROW: dict[str, Any] = {
+    "carrier": np.array(["AA"], dtype=object), "dep_hour": np.array([8.0]), "dep_delay": np.array([3.5]),
+    "weekend": np.array([0.0]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    kinds = ("Crashes", "Hangs", "EatsMemory", "DiesLoading")
+    artifacts = {kind: misbehaving_artifact(kind, FLIGHTS) for kind in kinds}
+    artifacts |= {"good": good_artifact(FLIGHTS), "failing": failing_artifact(FLIGHTS)}
+    with installation_in(tmp_path_factory.mktemp("isolation"), artifacts) as made:
+        settings = {
+            "LEAVEN_TRUSTED_TYPES": TRUSTED,
+            "LEAVEN_CHALLENGER_SECONDS": "0.5",
+            "LEAVEN_CHALLENGER_MEMORY_MB": "700",
+        }
+        made.settings = settings_from(settings, home=made.settings.home)
+        yield made
+
+
+def opened(installation: Installation, version: str, *, apart: bool = True) -> Answerer:
+    opener = opener_for(installation.settings, timer=time.perf_counter, threads=None)
+    return opener(installation.digests[version], FLIGHTS, apart)
+
+
+def asking(answerer: Answerer, ask: Callable[[Answerer], Awaitable[Any]]) -> Any:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(ask(answerer))
+
+
+def process_of(answerer: Any) -> psutil.Process:
+    return psutil.Process(answerer._runs._process.process.pid)
+
+
+def test_it_answers_as_it_would_here(installation: Installation):
+    here = opened(installation, "good", apart=False)
+
+    async def both(apart: Answerer) -> tuple[list[float], list[float]]:
+        return (await apart.ask(ROW, 1)).answers.tolist(), (await here.ask(ROW, 1)).answers.tolist()
+
+    first, second = asking(opened(installation, "good"), both)
+    assert first == second
+
+
+def test_what_it_raises_is_told_with_its_words_and_it_lives_on(installation: Installation):
+    async def ask(answerer: Answerer) -> None:
+        for _ in range(2):
+            with pytest.raises(ModelFailedThere, match="ValueError: X has 3 features"):
+                await answerer.ask(ROW, 1)
+
+    asking(opened(installation, "failing"), ask)
+
+
+def test_requests_together_share_a_message(installation: Installation):
+    async def ask(answerer: Any) -> None:
+        said = await asyncio.gather(*(answerer.ask(ROW, 1) for _ in range(20)))
+        assert len({each.answers[0] for each in said}) == 1
+        assert answerer.counts["calls"] <= 3
+
+    asking(opened(installation, "good"), ask)
+
+
+def test_one_that_crashes_fails_its_requests_and_then_all_at_once_until_it_is_back(installation: Installation):
+    async def ask(answerer: Answerer) -> None:
+        said = await asyncio.gather(*(answerer.ask(ROW, 1) for _ in range(5)), return_exceptions=True)
+        assert {str(each) for each in said} == {"its process failed: it was ended by signal 11"}
+        began = time.monotonic()
+        with pytest.raises(ArmDown):
+            await answerer.ask(ROW, 1)
+        assert time.monotonic() - began < 0.1
+        calm = {name: np.array([None], dtype=object) if name == "carrier" else np.zeros(1) for name in ROW}
+        end = time.monotonic() + 30
+        while True:
+            try:
+                assert (await answerer.ask(calm, 1)).answers.tolist() == [0.5]
+                return
+            except ArmDown:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+
+    asking(opened(installation, "Crashes"), ask)
+
+
+def test_one_that_hangs_is_killed_after_its_time(installation: Installation):
+    async def ask(answerer: Answerer) -> None:
+        process = process_of(answerer)
+        with pytest.raises(ArmDown, match=r"did not answer within 0\.5 s"):
+            await answerer.ask(ROW, 1)
+        assert not process.is_running()
+
+    asking(opened(installation, "Hangs"), ask)
+
+
+def test_one_that_eats_memory_meets_its_limit_alone(installation: Installation):
+    async def ask(answerer: Answerer) -> None:
+        for calls in range(40):
+            try:
+                await answerer.ask(ROW, 1)
+            except (ModelFailedThere, ArmDown) as error:
+                assert any(word in str(error).lower() for word in ("memory", "allocate", "ended"))  # noqa: PT017
+                assert calls > 2
+                return
+        pytest.fail("it could take as much as it liked")
+
+    before = psutil.Process().memory_info().rss
+    asking(opened(installation, "EatsMemory"), ask)
+    assert psutil.Process().memory_info().rss - before < 100 * 2**20
+
+
+def test_one_that_dies_while_it_is_loaded_is_refused_saying_how(installation: Installation):
+    with pytest.raises(DidNotLoad, match="ended by signal 9"):
+        opened(installation, "DiesLoading")
+
+
+def test_one_that_is_not_ready_in_time_is_refused(installation: Installation):
+    hello = msgspec.msgpack.encode({"artifact": "0", "settings": encode_settings(installation.settings)})
+    with pytest.raises(DidNotLoad, match=r"not ready within 0\.2 s"):
+        ModelProcess([sys.executable, "-c", "import time; time.sleep(60)"], hello, within=0.2,
+                     warm_with=dummy_row(FLIGHTS))  # fmt: skip
+
+
+def test_its_process_goes_with_the_last_that_needs_it(installation: Installation):
+    answerer = opened(installation, "good")
+    asking(answerer, lambda each: each.ask(ROW, 1))
+    process = process_of(answerer)
+    del answerer
+    gc.collect()
+    assert not process.is_running()
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+from leaven.cli.opening import opener_for
+from leaven.settings import settings_from
+from tests.gateway.installations import FLIGHTS
+opener = opener_for(settings_from({}, home=Path(sys.argv[1])), timer=time.perf_counter, threads=None)
+answerer = opener(sys.argv[2], FLIGHTS, True)
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_it_does_not_outlive_a_gateway_that_is_killed(installation: Installation):
+    import subprocess
+
+    root = Path(__file__).parents[2]
+    home, digest = str(installation.settings.home), installation.digests["good"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(root))))}
+    gateway = subprocess.Popen(
+        [sys.executable, "-c", ALONE, home, digest], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert gateway.stdout is not None
+        assert gateway.stdout.readline() == "open\n"
+        (process,) = psutil.Process(gateway.pid).children()
+        gateway.kill()
+        process.wait(5)
+    finally:
+        gateway.kill()
+        gateway.wait()
+        gateway.stdout.close()
