@@ -3,6 +3,7 @@
 #   make setup         the environment        make test-slow   the slow ones
 #   make lint          style and types        make docs        the pages, into site/
 #   make bench         the measurements       make clean       take everything made here away
+#   make mlserver      MLServer in an environment of its own, which some tests and benchmarks compare with
 # PYTHON=/path/to/python3.13 makes and uses another environment, .venv-3.13.
 
 PYTHON ?= python3
@@ -16,11 +17,11 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help setup demo test test-slow lint format docs bench clean
+.PHONY: help setup demo test test-slow lint format docs bench mlserver clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,6s/^# \{0,1\}//p' Makefile
+	@sed -n '2,7s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.dev
 
@@ -67,6 +68,20 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@set -e; for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done
+
+# MLServer needs Python 3.11 or 3.12, whichever Leaven is developed with; a stamp, as above.
+MLSERVER_PYTHON ?= $(firstword $(foreach each,$(PYTHON) python3.12 python3.11,$(if $(shell \
+	$(each) -c 'import sys; print((3, 11) <= sys.version_info < (3, 13) or "")' 2>/dev/null),$(each))))
+
+mlserver: .venv-mlserver/.ready
+
+.venv-mlserver/.ready: tests/mlserver/requirements.txt
+	@test -n "$(MLSERVER_PYTHON)" || \
+		{ echo "MLServer needs Python 3.11 or 3.12, and neither is here. Name one: make mlserver MLSERVER_PYTHON=/path/to/python3.12"; exit 1; }
+	$(MLSERVER_PYTHON) -m venv --clear .venv-mlserver
+	.venv-mlserver/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-mlserver/bin/mlserver --version
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-* site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
