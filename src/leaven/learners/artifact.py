@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.learners.direct.proof import DirectModel
 from leaven.learners.formats import ModelDamaged, load
 from leaven.training.encoding import Encoder
 from leaven.training.learner import Files, Model
@@ -71,6 +72,11 @@ class ServedModel:
 
     encoder: Encoder
     model: Model
+
+    @property
+    def path(self) -> Literal["direct", "library"]:
+        """Who answers: the direct form, as far as it goes, or the library that fitted the model."""
+        return "direct" if isinstance(self.model, DirectModel) else "library"
 
     def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """Return one answer per row, shape (rows,): the probability of class 1, or the value.

@@ -13,6 +13,7 @@ from hashlib import sha256
 import msgspec
 import numpy as np
 
+from leaven.learners.formats import ModelDamaged
 from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, Files, TrainingSet
 
@@ -31,6 +32,20 @@ class Inputs(msgspec.Struct, frozen=True):
     def to_bytes(self) -> bytes:
         """Return the description as canonical JSON."""
         return msgspec.json.encode(self, order="deterministic")
+
+
+def inputs_in(files: Files, format: str) -> Inputs:
+    """Return the description that a model of `format` was stored with.
+
+    Raises:
+        ModelDamaged: there is none, or it cannot be read.
+    """
+    if INPUTS_FILE not in files:
+        raise ModelDamaged(format, f"there is no {INPUTS_FILE}")
+    try:
+        return msgspec.json.decode(files[INPUTS_FILE], type=Inputs)
+    except msgspec.DecodeError as error:
+        raise ModelDamaged(format, f"{INPUTS_FILE}: {error}") from error
 
 
 def inputs_of(data: TrainingSet, *, made_by: str) -> Inputs:

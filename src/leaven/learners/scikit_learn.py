@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition, LeavenError
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_of
+from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_in, inputs_of
 from leaven.training.encoding import Matrix
-from leaven.training.learner import CannotLearn, Files, TrainingSet
+from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.values import value
 
 _MODEL_FILE = "model.skops"
@@ -197,19 +197,22 @@ class ScikitLearnModel:
         return np.asarray(answers, dtype=np.float64).reshape(len(matrix))
 
 
-def load_model(files: Files, *, trusted: Collection[str] = ()) -> ScikitLearnModel:
+def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     """Return the model in `files` if it is made of known types and of those in `trusted`.
+
+    It answers directly where that is proven equal to the estimator (`leaven.learners.direct`).
 
     Raises:
         UntrustedTypes: it contains others; nothing of it was made.
         ModelDamaged: the files are incomplete or unreadable.
     """
-    import msgspec
+    from leaven.learners.direct import prefer_direct
+    from leaven.learners.direct.scikit_learn import direct_form
 
     estimator = _estimator(files, trusted)
-    if INPUTS_FILE not in files:
-        raise ModelDamaged("skops", f"there is no {INPUTS_FILE}")
-    return ScikitLearnModel(estimator, str(msgspec.json.decode(files[INPUTS_FILE])["task"]))
+    inputs = inputs_in(files, "skops")
+    library = ScikitLearnModel(estimator, inputs.task)
+    return prefer_direct(library, lambda: direct_form(estimator, task=inputs.task), inputs)
 
 
 _REFUSED = 'Handle gaps and scales in a pipeline, or use categories="one-hot", which fills gaps.'

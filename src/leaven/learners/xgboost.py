@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.guards import INPUTS_FILE, check_continues, check_prefix, check_rows, inputs_of
+from leaven.learners.guards import INPUTS_FILE, check_continues, check_prefix, check_rows, inputs_in, inputs_of
 from leaven.training.encoding import Encoder, Matrix
-from leaven.training.learner import CannotLearn, Files, TrainingSet
+from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.values import value
 
 _MODEL_FILE = "model.ubj"
@@ -151,9 +151,20 @@ class XGBoostModel:
         return _answers(self._booster, matrix)
 
 
-def load_model(files: Files, *, trusted: Collection[str] = ()) -> XGBoostModel:
-    """Return the model in `files`; the format holds data only, so nothing needs to be `trusted`."""
-    return XGBoostModel(_booster(files))
+def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
+    """Return the model in `files`; the format holds data only, so nothing needs to be `trusted`.
+
+    It answers directly where that is proven equal to the library (`leaven.learners.direct`).
+
+    Raises:
+        ModelDamaged: the files are incomplete or unreadable.
+    """
+    from leaven.learners.direct import prefer_direct
+    from leaven.learners.direct.xgboost import direct_form
+
+    booster = _booster(files)
+    inputs = inputs_in(files, "xgboost-ubj")
+    return prefer_direct(XGBoostModel(booster), lambda: direct_form(booster), inputs)
 
 
 def _library() -> Any:
