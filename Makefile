@@ -67,7 +67,8 @@ docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev
-	@set -e; for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done
+	@set -e; for each in benchmarks/*.py; do name=$$(basename $$each .py); grep -q __main__ $$each || continue; \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 # MLServer needs Python 3.11 or 3.12, whichever Leaven is developed with; a stamp, as above.
 MLSERVER_PYTHON ?= $(firstword $(foreach each,$(PYTHON) python3.12 python3.11,$(if $(shell \
