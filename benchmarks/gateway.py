@@ -1,6 +1,6 @@
 """What does a prediction through the gateway cost, measured against other ways to serve the same model?
 
-    python -m benchmarks.gateway [--only trees|pipeline] [--seconds 4] [--rounds 5]
+    python -m benchmarks.gateway [--only trees|pipeline] [--seconds 4] [--rounds 5] [--canary 0.1]
 
 The gateway checks, assigns units to champion and canary, batches and logs. It is compared, for gradient-boosted trees
 over 16 connections and for a scikit-learn pipeline over 64, one row per request, with
@@ -43,8 +43,9 @@ def main() -> None:
     options.add_argument("--only", choices=sorted(CONNECTIONS))
     options.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     options.add_argument("--rounds", type=int, default=5, help="in which every server is measured once")
+    options.add_argument("--canary", type=float, default=0.1, help="share of units that another model answers; 0: none")
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder, installation(Path(folder)) as made:
+    with tempfile.TemporaryDirectory() as folder, installation(Path(folder), canary=given.canary) as made:
         found = {
             model: compare(made, model, given.seconds, given.rounds)
             for model in CONNECTIONS

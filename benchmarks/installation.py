@@ -1,7 +1,7 @@
 """What do the benchmarks serve? Two models, in a home folder of Leaven and as files that any other server can open.
 
 `trees` is gradient boosting, `pipeline` is scaler + one-hot + logistic regression, both over one category and nine
-numbers. In Leaven each is a champion with a canary on half of the units.
+numbers. In Leaven each is a champion, with another model as a canary on some of the units.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.load import Server, wait_for
 
 CARRIERS = ("AA", "DL", "UA")
+UNITS = 500
 NUMBERS = tuple(f"x{index}" for index in range(9))
 FEATURES = (("carrier", "category", False), *((name, "float", False) for name in NUMBERS))
 
@@ -38,8 +39,14 @@ class Installation:
 
 
 @contextmanager
-def installation(folder: Path) -> Iterator[Installation]:
-    """Fit both models and publish a table for each; the files are gone when `folder` is."""
+def installation(folder: Path, *, canary: float = 0.1, rounds: int = 100) -> Iterator[Installation]:
+    """Fit the models and publish a table for each; the files are gone when `folder` is.
+
+    Args:
+        folder: An empty one.
+        canary: Share of units that the canary answers; 0 for none.
+        rounds: Trees of the larger model.
+    """
     import joblib
     from sklearn.linear_model import LogisticRegression
 
@@ -59,9 +66,9 @@ def installation(folder: Path) -> Iterator[Installation]:
     database = ControlDatabase(settings.database)
     database.migrate()
     files = {
-        name: _publish(settings, database, name, learner, data)
+        name: _publish(settings, database, name, learner, data, canary)
         for name, learner in {
-            "trees": XGBoost(rounds=100, max_depth=6),
+            "trees": XGBoost(rounds=rounds, max_depth=6),
             "pipeline": ScikitLearn(LogisticRegression(), categories="one-hot"),
         }.items()
     }
@@ -78,29 +85,29 @@ def installation(folder: Path) -> Iterator[Installation]:
     database.dispose()
 
 
-def _publish(settings: Any, database: Any, name: str, learner: Any, data: Any) -> Any:
-    """Fit, keep the artifact, and route half of the units to a canary; the model's files."""
+def _publish(settings: Any, database: Any, name: str, learner: Any, data: Any, canary: float) -> Any:
+    """Fit champion and canary, keep their artifacts, and route units to them; the champion's files."""
     from leaven.experiments.routing import RoutingTable, arms_for
     from leaven.learners.artifact import ModelArtifact
     from leaven.registry.artifacts import ArtifactStore
     from leaven.registry.routing import publish
 
-    files = learner.fit(data, seed=0)
-    digest = ArtifactStore(settings.artifacts).put(
-        ModelArtifact(learner.format, data.encoder, repr(learner), files).to_files()
-    )
-    arms = arms_for(("1", digest), ("2", digest), share=0.5)
+    store = ArtifactStore(settings.artifacts)
+    half = replace(data, matrix=data.matrix[:1000], label=data.label[:1000])
+    made = [learner.fit(rows, seed=0) for rows in (data, half)]
+    kept = [store.put(ModelArtifact(learner.format, data.encoder, repr(learner), files).to_files()) for files in made]
+    arms = arms_for(("1", kept[0]), ("2", kept[1]) if canary else None, share=canary)
     with database.write() as connection:
         publish(connection, RoutingTable(name, 1, 0, data.schema, "salt", arms))
-    return files
+    return made[0]
 
 
-def open_inference_request() -> bytes:
-    """One row as the Open Inference Protocol carries it: a tensor per feature, and the unit."""
+def open_inference_requests() -> list[bytes]:
+    """One row for each of many units, as the Open Inference Protocol carries it: a tensor per feature."""
     inputs = [{"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["AA"]}]
     inputs += [{"name": name, "shape": [1], "datatype": "FP64", "data": [index + 0.5]}
                for index, name in enumerate(NUMBERS)]  # fmt: skip
-    return msgspec.json.encode({"inputs": inputs, "parameters": {"unit": "N12345"}})
+    return [msgspec.json.encode({"inputs": inputs, "parameters": {"unit": f"N{unit}"}}) for unit in range(UNITS)]
 
 
 @contextmanager
@@ -112,7 +119,7 @@ def gateway(made: Installation, model: str, *, workers: int = 1) -> Iterator[Ser
     try:
         assert process.stdout is not None
         port = int(msgspec.json.decode(process.stdout.readline())["url"].rsplit(":", 1)[1])
-        server = Server(port, process.pid, f"/v2/models/{model}/infer", open_inference_request())
+        server = Server(port, process.pid, f"/v2/models/{model}/infer", open_inference_requests())
         wait_for(server)
         yield server
     finally:

@@ -1,14 +1,16 @@
 """How many requests does a server answer per second of its processor time?
 
-Processor time is that of the whole tree of processes. Requests per second depend on what else the machine does; requests
-per CPU second hardly, and the ratio of two servers that are asked in turn least of all.
+Processor time is that of the whole tree of processes. Requests per second depend on what else the machine does;
+requests per CPU second hardly, and the ratio of two servers that are asked in turn least of all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import psutil
 
@@ -20,7 +22,7 @@ class Server:
     port: int
     pid: int
     path: str
-    body: bytes
+    bodies: Sequence[bytes]  # asked one after another
 
 
 def cpu_seconds(pid: int) -> float:
@@ -55,14 +57,14 @@ async def ask(server: Server, seconds: float, connections: int, *, most: float =
         most: Requests after which no more is sent, roughly.
     """
     head = f"POST {server.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    sent = f"{head}Content-Length: {len(server.body)}\r\n\r\n".encode() + server.body
+    sent = cycle([f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in server.bodies])
     waits, end = list[float](), time.perf_counter() + seconds
 
     async def call() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         while True:  # at least once, so that a caller may ask whether anybody answers
             began = time.perf_counter()
-            writer.write(sent)
+            writer.write(next(sent))
             reply = await reader.readuntil(b"\r\n\r\n")
             length = int(reply.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             body = await reader.readexactly(length)

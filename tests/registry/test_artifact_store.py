@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import subprocess
@@ -146,3 +147,28 @@ def test_reading_artifacts_loads_no_database_library():
         "sys.exit(bool({'sqlalchemy', 'alembic', 'duckdb', 'deltalake', 'sklearn'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_is_read_is_the_mapped_file_itself(tmp_path: Path):
+    """No copy per process: the pages belong to the file, and cannot be written."""
+    store = ArtifactStore(tmp_path)
+    content = os.urandom(3 * 2**20)
+    digest = store.put({"model": content, "small": b"x"})
+    files = store.get(digest)
+    view = files["model"]
+    assert view.readonly
+    assert isinstance(view.obj, mmap.mmap)
+    assert view == content
+    store.path(digest).unlink()  # what is mapped stays
+    assert sha256(view).digest() == sha256(content).digest()
+
+
+def test_a_directory_that_points_elsewhere_is_refused():
+    data = packed({"a": b"1234", "b": b"5678"})
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        at = archive.start_dir
+    for place, value in ((42, 7), (42, 2**31), (26 - at, 60_000)):  # offset of the header; length of the name in it
+        size = 4 if place == 42 else 2
+        forged = data[: at + place] + value.to_bytes(size, "little") + data[at + place + size :]
+        with pytest.raises((ArtifactRefused, zipfile.BadZipFile)):
+            unpacked(forged)

@@ -30,7 +30,7 @@ class Artifacts(Protocol):
         """Keep `files` and return their digest."""
         ...
 
-    def get(self, digest: str) -> dict[str, bytes]:
+    def get(self, digest: str) -> Files:
         """Return the files kept under `digest`."""
         ...
 

@@ -211,14 +211,14 @@ class _Artifacts:
     """Keeps model files in memory, for as long as the replay lasts."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, dict[str, bytes]] = {}
+        self._kept: dict[str, Files] = {}
 
     def put(self, files: Files) -> str:
         digest = f"memory-{len(self._kept)}"
         self._kept[digest] = dict(files)
         return digest
 
-    def get(self, digest: str) -> dict[str, bytes]:
+    def get(self, digest: str) -> Files:
         return self._kept[digest]
 
 

@@ -41,10 +41,10 @@ class ModelArtifact:
     files: Files
     libraries: Mapping[str, str] = field(default_factory=dict)
 
-    def to_files(self) -> dict[str, bytes]:
+    def to_files(self) -> dict[str, bytes | memoryview]:
         """Return a manifest, and the model's own files below `model/`; equal artifacts give equal bytes."""
         manifest = _Manifest(_LAYOUT, self.format, self.learner, self.encoder, dict(self.libraries))
-        stored = {MANIFEST: msgspec.json.encode(manifest, order="deterministic")}
+        stored: dict[str, bytes | memoryview] = {MANIFEST: msgspec.json.encode(manifest, order="deterministic")}
         return stored | {f"{_FOLDER}{name}": content for name, content in self.files.items()}
 
     @classmethod

@@ -291,10 +291,11 @@ def _estimator(files: Files, trusted: Collection[str]) -> Any:
 
     if _MODEL_FILE not in files:
         raise ModelDamaged("skops", f"there is no {_MODEL_FILE}")
-    refused = _untrusted(files[_MODEL_FILE], trusted)
+    stored = bytes(files[_MODEL_FILE])  # skops unpacks from bytes only
+    refused = _untrusted(stored, trusted)
     if refused:
         raise UntrustedTypes(refused)
-    return skops.io.loads(files[_MODEL_FILE], trusted=sorted({*KNOWN_TYPES, *trusted}))
+    return skops.io.loads(stored, trusted=sorted({*KNOWN_TYPES, *trusted}))
 
 
 def _untrusted(stored: bytes, trusted: Collection[str]) -> set[str]:

@@ -190,13 +190,16 @@ def _columns(encoder: Encoder) -> tuple[list[str], list[str]]:
 
 
 def _booster(files: Files) -> Any:
+    from leaven.learners.direct.xgboost import read_in_place
+
     xgb = _library()
     if _MODEL_FILE not in files:
         raise ModelDamaged("xgboost-ubj", f"there is no {_MODEL_FILE}")
     # One thread per call: a gateway answers many requests side by side, and a refit sets its own.
     booster = xgb.Booster({"nthread": 1})
     try:
-        booster.load_model(bytearray(files[_MODEL_FILE]))
+        if not read_in_place(booster, files[_MODEL_FILE]):
+            booster.load_model(bytearray(files[_MODEL_FILE]))  # it says what is wrong
     except xgb.core.XGBoostError as error:
         raise ModelDamaged("xgboost-ubj", str(error).splitlines()[0]) from error
     return booster

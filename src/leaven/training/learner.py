@@ -13,7 +13,8 @@ from leaven.errors import LeavenError
 from leaven.loop import Schema
 from leaven.training.encoding import Encoder, Matrix
 
-Files = Mapping[str, bytes]  # a fitted model in its own safe format, by file name
+# A fitted model in its own safe format, by file name; views where a stored one is not copied.
+Files = Mapping[str, bytes | memoryview]
 
 
 class CannotLearn(LeavenError, RuntimeError):
