@@ -60,7 +60,12 @@ class App:
     @cached_property
     def lake(self) -> Lake:
         """The tables of events."""
-        return Lake(self.settings.lake, memory=self.settings.query_memory)
+        return Lake(
+            self.settings.lake,
+            memory=self.settings.query_memory,
+            scratch=self.settings.run / "lake",
+            cache_mb=self.settings.cache_mb,
+        )
 
     @cached_property
     def artifacts(self) -> ArtifactStore:

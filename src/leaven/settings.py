@@ -26,6 +26,7 @@ class Settings:
     challenger_seconds: float
     challenger_memory_mb: int
     query_memory: str
+    cache_mb: int
     train_seconds: float
     train_memory_mb: int
     parent: int | None
@@ -63,6 +64,7 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         challenger_seconds=float(env.get("LEAVEN_CHALLENGER_SECONDS", "2")),
         challenger_memory_mb=int(env.get("LEAVEN_CHALLENGER_MEMORY_MB", "4096")),
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
+        cache_mb=int(env.get("LEAVEN_CACHE_MB", "10240")),
         train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
         train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
         trusted_types=tuple(name for name in env.get("LEAVEN_TRUSTED_TYPES", "").split(",") if name),
@@ -84,6 +86,7 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_CHALLENGER_SECONDS": str(settings.challenger_seconds),
         "LEAVEN_CHALLENGER_MEMORY_MB": str(settings.challenger_memory_mb),
         "LEAVEN_QUERY_MEMORY": settings.query_memory,
+        "LEAVEN_CACHE_MB": str(settings.cache_mb),
         "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
         "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),
         "LEAVEN_TRUSTED_TYPES": ",".join(settings.trusted_types),

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from leaven.storage.delta import SEQ, LeaseNotHeld
 from leaven.storage.flusher import Flusher, FlushIncomplete
 from leaven.storage.frames import HEADER, MAGIC, encode_frame
+from leaven.storage.place import Folder
 from leaven.storage.repair import repair
 from leaven.storage.writers import QUARANTINE, stored_writers
 
@@ -255,8 +256,8 @@ def test_a_damaged_checkpoint_is_dropped(tmp_path, monkeypatch, damage, what):
 def test_a_table_that_is_whole_is_left_alone(tmp_path):
     seal(tmp_path, a_prediction())
     a_flusher(tmp_path).flush_once()
-    assert repair(tmp_path / "lake" / "flights" / "predictions") == []
-    assert repair(tmp_path / "lake" / "flights" / "nothing") == []
+    assert repair(Folder(tmp_path / "lake" / "flights" / "predictions")) == []
+    assert repair(Folder(tmp_path / "lake" / "flights" / "nothing")) == []
 
 
 def test_checkpoints_come_every_hundred_commits_and_the_table_opens_from_them(tmp_path, monkeypatch):

@@ -250,7 +250,7 @@ def test_clean_up_keeps_the_versions_in_use(tmp_path):
     table = lake.table("flights", "predictions")
     table.refresh()
     used = table.version
-    kept = DeltaTable(table.path, version=used).file_uris()
+    kept = DeltaTable(table.place.uri, version=used).file_uris()
     lake.compact("flights")
     lake.vacuum("flights", hours=0, keep=[used])
     assert all(Path(file).exists() for file in kept)

@@ -1,7 +1,8 @@
 """How does a table take a commit so that neither kill -9 nor a power cut loses or doubles a row?
 
 delta-rs writes a commit without a single fsync, and its checkpoints too. So here every commit is followed by our own
-fsyncs of everything a reader needs, checkpoints are written by us, and a table is repaired before its first commit.
+syncs of everything a reader needs (`Place.sync`: on an object store, where a PUT is durable, there is nothing to do),
+checkpoints are written by us, and a table is repaired before its first commit.
 A commit carries application transactions: for each writer of the log the highest segment that is in it, and
 `leaven-seq`, the highest row number. They are compared before a commit, since delta-rs does not refuse a repeated one;
 and of two commits made at the same time from the same state the second is refused, since both carry `leaven-seq`.
@@ -10,12 +11,9 @@ and of two commits made at the same time from the same state the second is refus
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from datetime import date, datetime
 from threading import RLock
 from typing import Any, cast
 from urllib.parse import unquote
@@ -26,11 +24,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import PrimitiveType
 
 from leaven.errors import LeavenError
+from leaven.storage.place import Place
 from leaven.storage.rows import Kind, TableName, base_schema
-from leaven.storage.writers import sync_folder
 
 SEQ = "leaven-seq"
 CHECKPOINT_EVERY = 100  # commits
+LOG = "_delta_log"
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 # Statistics make commits slow where there are many files; these two columns are all that files are picked by.
@@ -39,7 +38,6 @@ _CONFIGURATION: Mapping[str, str | None] = {
     "delta.logRetentionDuration": "interval 30 days",
 }
 _ATTEMPTS = 20
-_MANY_FILES = 16
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +85,14 @@ class TableContended(LeavenError, RuntimeError):
 class LiveFile:
     """One data file of a pinned version."""
 
-    path: str
+    table: Place
+    path: str  # in the table
     day: date
     rows: int
     bytes: int
     last_seq: int
+    first_at: datetime  # no later than the earliest `at`, and less than a millisecond before it
+    last_at: datetime  # no later than the latest `at`, and less than a millisecond before it
 
 
 Rows = tuple[Any, int]  # something that exports an Arrow stream, and how many rows it has
@@ -100,8 +101,8 @@ Rows = tuple[Any, int]  # something that exports an Arrow stream, and how many r
 class EventTable:
     """One loop's Delta table of predictions or feedback; safe to use from several threads."""
 
-    def __init__(self, lake: Path, loop: str, name: TableName) -> None:
-        self.path = lake / loop / name
+    def __init__(self, lake: Place, loop: str, name: TableName) -> None:
+        self.place = lake.at(loop, name)
         self.name = name
         self._lock = RLock()
         self._table: DeltaTable | None = None
@@ -113,17 +114,17 @@ class EventTable:
         Raises:
             TableNotReadable: the table uses reader features.
         """
-        with self._lock:
+        with self._lock, self.place.said():
             if self._table is not None:
                 self._table.update_incremental()
             else:
                 try:
-                    self._table = DeltaTable(self.path)
+                    self._table = DeltaTable(self.place.uri, storage_options=self.place.options)
                 except TableNotFoundError:
                     return False
             protocol = self._table.protocol()
             if protocol.min_reader_version > 1 or protocol.reader_features:
-                raise TableNotReadable(str(self.path), list(protocol.reader_features or ["of column mapping"]))
+                raise TableNotReadable(self.place.uri, list(protocol.reader_features or ["of column mapping"]))
             return True
 
     @property
@@ -153,8 +154,8 @@ class EventTable:
             return []
         actions = self._table.get_add_actions(flatten=True)
         columns = [actions.column(name).to_pylist() for name in
-                   ("path", "partition.day", "num_records", "size_bytes", "max.seq")]  # fmt: skip
-        return [LiveFile(str(self.path / path), *rest) for path, *rest in zip(*columns, strict=True)]
+                   ("path", "partition.day", "num_records", "size_bytes", "max.seq", "min.at", "max.at")]  # fmt: skip
+        return [LiveFile(self.place, *facts) for facts in zip(*columns, strict=True)]
 
     def append(
         self,
@@ -174,23 +175,23 @@ class EventTable:
             LeaseNotHeld: `hold` said no; nothing was committed.
             TableContended: others were always faster.
         """
-        with self._lock:
+        with self._lock, self.place.said():
             for _ in range(_ATTEMPTS):
                 table = self._opened()
                 made = rows(self)
                 if made is None:
                     return 0
                 if not hold():
-                    raise LeaseNotHeld(str(self.path))
+                    raise LeaseNotHeld(self.place.uri)
                 content, count = made
                 try:
                     _commit(table, content, dict(transactions) | {SEQ: self.seq + count})
                 except CommitFailedError as error:
-                    _log.info("%s: another process committed first: %s", self.path, error)
+                    _log.info("%s: another process committed first: %s", self.place.uri, error)
                     continue
                 self.settle()
                 return count
-        raise TableContended(str(self.path), _ATTEMPTS)
+        raise TableContended(self.place.uri, _ATTEMPTS)
 
     def _opened(self) -> DeltaTable:
         """The table at its newest version, made if it is not there.
@@ -200,8 +201,9 @@ class EventTable:
         if not self.refresh():
             try:
                 DeltaTable.create(
-                    self.path,
+                    self.place.uri,
                     base_schema(self.name),
+                    storage_options=self.place.options,
                     mode="error",
                     partition_by=["day"],
                     configuration=_CONFIGURATION,
@@ -210,14 +212,14 @@ class EventTable:
             except DeltaError as error:  # made by another process at the same time, or not to be made at all
                 if not self.refresh():
                     raise
-                _log.info("%s: another process made it: %s", self.path, error)
+                _log.info("%s: another process made it: %s", self.place.uri, error)
             self.refresh()
         assert self._table is not None
         return self._table
 
     def compact(self) -> int:
         """Rewrite small files as few; return how many files went. Rows and their numbers stay what they were."""
-        with self._lock:
+        with self._lock, self.place.said():
             if not self.refresh() or self._table is None:
                 return 0
             done = self._table.optimize.compact(post_commithook_properties=_NO_HOOKS)
@@ -229,7 +231,7 @@ class EventTable:
 
         Commits older than 30 days that a checkpoint covers go too; return how many data files went.
         """
-        with self._lock:
+        with self._lock, self.place.said():
             if not self.refresh() or self._table is None:
                 return 0
             gone = self._table.vacuum(
@@ -241,29 +243,34 @@ class EventTable:
                 keep_versions=sorted(keep) or None,
             )
             self.settle()
-            if any((self.path / "_delta_log").glob("*.checkpoint*.parquet")):
+            if _checkpoints(self.place):
                 self._table.cleanup_metadata()
             return len(gone)
 
     def settle(self) -> None:
         """Make every commit up to the newest version survive a power cut, whoever made it; checkpoint when due."""
-        with self._lock:
+        with self._lock, self.place.said():
             self.refresh()
-            newest = self.version
-            log = self.path / "_delta_log"
-            for version in range(max(self._synced_version + 1, newest - CHECKPOINT_EVERY), newest + 1):
-                commit = log / f"{version:020d}.json"
-                _sync_files(self.path / path for path, _ in added_files(commit.read_bytes()))
-                _sync_file(commit)
-            first = self._synced_version < 0
-            for folder in (*self.path.parents[:3], self.path, log) if first else (self.path, log):
-                sync_folder(folder)
+            newest, first = self.version, self._synced_version < 0
+            since = max(self._synced_version + 1, newest - CHECKPOINT_EVERY)
+            self.place.sync(self._written(range(since, newest + 1)), above=3 if first else 0)
             due = not first and newest // CHECKPOINT_EVERY > self._synced_version // CHECKPOINT_EVERY
             self._synced_version = newest
             if due and self._table is not None:
                 self._table.create_checkpoint()
-                _sync_files([*log.glob("*.checkpoint*.parquet"), log / "_last_checkpoint"])
-                sync_folder(log)
+                self.place.sync([*_checkpoints(self.place), f"{LOG}/_last_checkpoint"])
+
+    def _written(self, versions: range) -> Iterator[str]:
+        """The files that these commits wrote, and those that they are."""
+        for version in versions:
+            commit = f"{LOG}/{version:020d}.json"
+            yield from (path for path, _ in added_files(self.place.read(commit)))
+            yield commit
+
+
+def _checkpoints(table: Place) -> list[str]:
+    names = (file.name for file in table.at(LOG).files())
+    return [f"{LOG}/{name}" for name in names if ".checkpoint" in name and name.endswith(".parquet")]
 
 
 def _commit(table: DeltaTable, content: Any, transactions: Mapping[str, int]) -> None:
@@ -285,26 +292,3 @@ def added_files(commit: bytes) -> Iterator[tuple[str, int]]:
         action = msgspec.json.decode(line)
         if "add" in action:
             yield unquote(action["add"]["path"]), action["add"]["size"]  # the log keeps paths as URLs do
-
-
-def _sync_files(paths: Iterable[Path]) -> None:
-    # What is gone was compacted away by a later commit, and a clean-up removed it.
-    there = [path for path in paths if path.exists()]
-    folders = {path.parent for path in there}
-    if len(there) < _MANY_FILES:
-        for path in there:
-            _sync_file(path)
-        for folder in folders:
-            sync_folder(folder)
-        return
-    with ThreadPoolExecutor(_MANY_FILES) as pool:  # the disk then flushes many at once
-        list(pool.map(_sync_file, there))
-        list(pool.map(sync_folder, folders))
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

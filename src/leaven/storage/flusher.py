@@ -92,7 +92,7 @@ class Flusher:
             LeaseNotHeld: another process may commit now, this one may not.
         """
         if not self._repaired:
-            self._counts["repaired"] += sum(len(repair(table.path)) for table in self._lake.tables())
+            self._counts["repaired"] += sum(len(repair(table.place)) for table in self._lake.tables())
             self._repaired = True
         before = self._counts["events"]
         stuck: dict[Key, str] = {}

@@ -1,7 +1,8 @@
 """What is in the lake, and how is it kept in shape?
 
-A lake is a folder with one folder per loop, and in that two Delta tables, `predictions` and `feedback`; any engine
-that reads Delta Lake can read them. Leaven itself reads the list of files of a pinned version with DuckDB.
+A lake is a folder, or a prefix of a bucket, with one folder per loop, and in that two Delta tables, `predictions` and
+`feedback`; any engine that reads Delta Lake can read them. Leaven itself reads the list of files of a pinned version
+with DuckDB.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from leaven.duration import instant
-from leaven.errors import BadDefinition
 from leaven.storage.delta import EventTable, LiveFile
+from leaven.storage.place import folder_of, place_at
 from leaven.storage.rows import TableName
 
 if TYPE_CHECKING:
@@ -50,20 +52,25 @@ class LoopStats(msgspec.Struct, frozen=True):
 
 
 class Lake:
-    """The tables under one folder; safe to use from several threads."""
+    """The tables in one place; safe to use from several threads."""
 
-    def __init__(self, location: str, *, memory: str = "1GB") -> None:
+    def __init__(
+        self, location: str, *, memory: str = "1GB", scratch: Path | None = None, cache_mb: int = 10_240
+    ) -> None:
         """Name a lake; nothing is opened before it is needed.
 
         Args:
-            location: Path of a folder.
-            memory: What a query may take of memory, such as "1GB"; beyond that it spills into the lake's folder.
+            location: Path of a folder, or `s3://bucket/prefix`.
+            memory: What a query may take of memory, such as "1GB"; beyond that it spills to the disk.
+            scratch: Folder for what queries spill, and for copies of a bucket's files; by default `.spill` in the
+                lake's folder, or one of the user's among the system's temporary files.
+            cache_mb: Room for copies of a bucket's files.
         Raises:
-            BadDefinition: the location is a URL.
+            BadDefinition: the location is a URL of another kind, or what a bucket needs is not installed.
         """
-        if "://" in location:
-            raise BadDefinition("LEAVEN_LAKE", f"{location!r} is no folder", "Give the path of a local folder.")
-        self.path = Path(location).absolute()
+        folder = folder_of(location)
+        self._scratch = scratch or (folder / ".spill" if folder else Path(gettempdir()) / f"leaven-{os.getuid()}")
+        self.place = place_at(location, setting="LEAVEN_LAKE", scratch=self._scratch / "files", megabytes=cache_mb)
         self._memory = memory
         self._lock = threading.Lock()
         self._tables: dict[tuple[str, TableName], EventTable] = {}
@@ -83,19 +90,16 @@ class Lake:
     def table(self, loop: str, name: TableName) -> EventTable:
         """Return one table of a loop, whether it exists yet or not."""
         with self._lock:
-            return self._tables.setdefault((loop, name), EventTable(self.path, loop, name))
+            return self._tables.setdefault((loop, name), EventTable(self.place, loop, name))
 
     def loops(self) -> list[str]:
         """Return the loops that have a table, by name."""
-        if not self.path.is_dir():
-            return []
-        names = (path.name for path in self.path.iterdir() if not path.name.startswith("."))
-        return sorted(name for name in names if any((self.path / name / table).is_dir() for table in _TABLES))
+        return [loop for loop in self.place.folders() if not set(_TABLES).isdisjoint(self.place.at(loop).folders())]
 
     def tables(self) -> list[EventTable]:
         """Return every table that exists."""
-        return [self.table(loop, name) for loop in self.loops() for name in _TABLES
-                if (self.path / loop / name).is_dir()]  # fmt: skip
+        there = {loop: self.place.at(loop).folders() for loop in self.place.folders()}
+        return [self.table(loop, name) for loop, folders in there.items() for name in _TABLES if name in folders]
 
     def stats(self, loop: str) -> LoopStats:
         """Return how the log of `loop` stands."""
@@ -154,8 +158,8 @@ class Lake:
 
         # Two processes must not spill into one folder: DuckDB numbers its spill files. It makes the folder when it is
         # needed, and removes it in the end.
-        spill = self.path / ".spill" / f"{os.getpid()}-{secrets.token_hex(4)}"
-        spill.parent.mkdir(parents=True, exist_ok=True)
+        spill = self._scratch / f"{os.getpid()}-{secrets.token_hex(4)}"
+        spill.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = duckdb.connect(":memory:", config={"memory_limit": self._memory, "temp_directory": str(spill)})
         connection.execute("SET TimeZone = 'UTC'")
         return connection
@@ -166,8 +170,11 @@ class Lake:
         files = table.files()
         first = last = None
         if files:
+            # The log tells times to the millisecond; which files hold the ends is enough to know.
+            earliest, latest = min(file.first_at for file in files), max(file.last_at for file in files)
+            ends = [file for file in files if file.first_at == earliest or file.last_at == latest]
             with self.query() as connection:
-                asked = f'SELECT epoch_us(min("at")), epoch_us(max("at")) FROM {parquet(files)}'  # noqa: S608
+                asked = f'SELECT epoch_us(min("at")), epoch_us(max("at")) FROM {parquet(ends)}'  # noqa: S608
                 first, last = map(instant, connection.execute(asked).fetchall()[0])
         return TableStats(
             sum(file.rows for file in files), len(files), sum(file.bytes for file in files),
@@ -176,6 +183,7 @@ class Lake:
 
 
 def parquet(files: Sequence[LiveFile]) -> str:
-    """Return the SQL that reads these files by column name."""
-    listed = ", ".join("'" + file.path.replace("'", "''") + "'" for file in files)
+    """Return the SQL that reads these files of one table, at least one, by column name."""
+    paths = files[0].table.local({file.path: file.bytes for file in files})
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
