@@ -25,7 +25,7 @@ from leaven.learners.artifact import ModelArtifact
 from leaven.loop import Schema
 from leaven.registry.artifacts import ArtifactStore
 from leaven.registry.routing import latest, publish
-from leaven.settings import Settings, settings_from
+from leaven.settings import Settings, environment_for_parts, settings_from
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.frames import decode_segment
 from leaven.training.encoding import Encoder
@@ -140,8 +140,8 @@ class Installation:
 
 
 @contextmanager
-def installation_in(folder: Path, artifacts: Mapping[str, ModelArtifact]) -> Iterator[Installation]:
-    settings = settings_from({"LEAVEN_SEAL_SECONDS": "0.2"}, home=folder / "home")
+def installation_in(folder: Path, artifacts: Mapping[str, ModelArtifact], **environment: str) -> Iterator[Installation]:
+    settings = settings_from({"LEAVEN_SEAL_SECONDS": "0.2"} | environment, home=folder / "home")
     settings.home.mkdir()
     database = ControlDatabase(settings.database)
     database.migrate()
@@ -209,7 +209,12 @@ class RunningGateway:
 def gateway_on(settings: Settings, *, workers: int = 1, errors: Path | None = None) -> Iterator[RunningGateway]:
     """Run `leaven gateway` on a free port until the block ends."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
-    environment |= {"LEAVEN_SEAL_SECONDS": str(settings.seal_seconds), "LEAVEN_CLOCK": settings.clock}
+    environment |= {
+        name: said for name, said in environment_for_parts(settings, parent=0).items() if name.startswith("LEAVEN_")
+    }
+    del environment["LEAVEN_PARENT"]
+    root = str(Path(__file__).parents[2])  # where the models of tests are found by those that trust them
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))
     errors = errors or settings.home / "gateway.log"
     with errors.open("a") as stderr:
         process = subprocess.Popen(

@@ -22,7 +22,6 @@ from leaven.gateway.answering import Answerer, ArmDown
 from leaven.gateway.handover import encode_settings
 from leaven.gateway.isolation import DidNotLoad, ModelFailedThere, ModelProcess
 from leaven.gateway.opening import dummy_row
-from leaven.settings import settings_from
 from tests.gateway.installations import FLIGHTS, Installation, failing_artifact, good_artifact, installation_in
 from tests.gateway.misbehaving import TRUSTED, misbehaving_artifact
 
@@ -37,13 +36,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     kinds = ("Crashes", "Hangs", "EatsMemory", "DiesLoading")
     artifacts = {kind: misbehaving_artifact(kind, FLIGHTS) for kind in kinds}
     artifacts |= {"good": good_artifact(FLIGHTS), "failing": failing_artifact(FLIGHTS)}
-    with installation_in(tmp_path_factory.mktemp("isolation"), artifacts) as made:
-        settings = {
-            "LEAVEN_TRUSTED_TYPES": TRUSTED,
-            "LEAVEN_CHALLENGER_SECONDS": "0.5",
-            "LEAVEN_CHALLENGER_MEMORY_MB": "700",
-        }
-        made.settings = settings_from(settings, home=made.settings.home)
+    with installation_in(
+        tmp_path_factory.mktemp("isolation"), artifacts, LEAVEN_TRUSTED_TYPES=TRUSTED, LEAVEN_CHALLENGER_SECONDS="0.5",
+        LEAVEN_CHALLENGER_MEMORY_MB="700",
+    ) as made:  # fmt: skip
         yield made
 
 
