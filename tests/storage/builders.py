@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from leaven.storage.rows import table_from, table_of
 from leaven.storage.wal import WriteAheadLog
 from leaven.storage.writers import OPEN, SEALED, stored_writers
 
+TESTS = Path(__file__).parent.parent
+# Of processes that run a script of a test, which may import `storage.builders`.
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATE = Label("arr_delay", above=15, within="2h")
 
@@ -105,6 +109,13 @@ def content(read: Examples) -> list[tuple[str, str, bytes]]:
 
 def _bits(array: np.ndarray) -> bytes:
     return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+
+
+def until(happened: Callable[[], object], *, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
 
 
 def until_sealed(wal: Path, *, seconds: float = 10.0) -> None:

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from leaven.storage.flusher import Flusher
 from leaven.storage.writers import QUARANTINE
 
-from .builders import a_lake, ids
+from .builders import ENVIRONMENT, a_lake, ids
 
 WRITER = """
 import sys, threading
@@ -60,10 +59,9 @@ def start(tmp_path):
     started = []
 
     def run(script, *arguments):
-        tests = str(Path(__file__).parent.parent)
         with (tmp_path / "stderr").open("ab") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-c", script, str(tmp_path), *arguments], env={"PYTHONPATH": tests}, stderr=errors
+                [sys.executable, "-c", script, str(tmp_path), *arguments], env=ENVIRONMENT, stderr=errors
             )
         started.append(process)
         return process

@@ -3,12 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 from leaven.storage.flusher import Flusher
 from leaven.storage.writers import backlog, watermark
 
-from .builders import NOON, StandingClock, a_label, a_lake, a_log, a_prediction, minutes, until_sealed
+from .builders import ENVIRONMENT, NOON, StandingClock, a_label, a_lake, a_log, a_prediction, minutes, until_sealed
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -69,7 +68,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_a_killed_writer_left_open_holds_it_back_and_is_flushed(tmp_path):
     subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
-        env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        env=ENVIRONMENT,
         check=False,
     )
     wal, lake = tmp_path / "wal", a_lake(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -40,11 +41,15 @@ class SegmentFile:
         """Append `frames`: they survive the end of this process.
 
         Raises:
-            OSError: they may be there in part; the segment must then be given up.
+            OSError: none of them is there, or a part where even that could not be undone; the segment must be given up.
         """
         view = memoryview(frames)
-        while view:
-            view = view[os.write(self._handle, view) :]
+        try:
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except OSError:
+            self._take_back(self.size)
+            raise
         self.size += len(frames)
         self.unsynced = True
 
@@ -54,6 +59,8 @@ class SegmentFile:
         Raises:
             OSError: nobody knows what was kept since the last sync; the segment must be given up.
         """
+        if os.fstat(self._handle).st_nlink == 0:
+            raise OSError(errno.ESTALE, "the segment was removed while it was written to", str(self._path))
         if self._synced and self.unsynced:
             os.fdatasync(self._handle)
         self.unsynced = False
@@ -75,7 +82,19 @@ class SegmentFile:
                 self.sync()
             os.close(self._handle)
             self._handle = -1
-        with suppress(FileNotFoundError):  # somebody removed it; there is nothing to wait for
+        with suppress(FileNotFoundError):  # renamed before, by a try that then failed; or somebody removed it
             self._path.rename(self._path.with_suffix(SEALED))
         if self._synced:
             sync_folder(self._path.parent)
+
+    def abandon(self) -> None:
+        """Close the file and leave it as it is."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _take_back(self, size: int) -> None:
+        """Cut off what was written in part: its senders are told that it is not there."""
+        with suppress(OSError):
+            os.ftruncate(self._handle, size)
+            os.lseek(self._handle, size, os.SEEK_SET)

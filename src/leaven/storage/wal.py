@@ -1,11 +1,14 @@
 """How does a process keep an event, fast, and so that an acknowledged one is never lost?
 
 Callers encode and queue; one thread writes what has gathered, syncs once for all of it (group commit), and only then
-ends the futures of those who wait. Predictions are not waited for: they gather for a moment, survive the end of the
-process as soon as they are written, and a power cut from the next sync on (a second later at most).
+ends the futures of those who wait. Predictions are not waited for: they gather for `GATHER_SECONDS`, survive the end of
+the process as soon as they are written, and a power cut from the next sync on (`SYNC_SECONDS` later at most).
 
-After any error of the disk the log fails closed: nothing is acknowledged that is not kept. The segment is given up and
-a new one is tried after a while.
+What a killed process can lose is therefore what it took in its last `GATHER_SECONDS` and in the write or sync that was
+under way, and never more than the queue holds, twice over: what waits, and what is being written.
+
+After any error of the disk the log fails closed: everything is refused, with the reason, until the disk has been tried
+and keeps bytes again. Only what was kept is acknowledged.
 """
 
 from __future__ import annotations
@@ -19,23 +22,28 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from leaven.clock import Clock
 from leaven.events.log import LogUnavailable
 from leaven.events.records import Event, PredictionServed
 from leaven.storage.frames import EventRefused, encode_frame, moment
-from leaven.storage.segment import SegmentFile
-from leaven.storage.writers import WriterFolder
+from leaven.storage.stream import SegmentStream
 
 Durability = Literal["fsync", "os"]
 
-_GATHER_SECONDS = 0.02  # that predictions wait for company before they are written
-_SYNC_SECONDS = 1.0  # that a written prediction may wait for a sync
-_RETRY_SECONDS = 1.0  # between an error of the disk and the next try
+GATHER_SECONDS = 0.02  # that predictions wait for company before they are written
+RETRY_SECONDS = 1.0  # between an error of the disk and the next try
 _LATE = 2**63 - 1
 
 _log = logging.getLogger(__name__)
+
+
+class _WhyNot(NamedTuple):
+    """Why events are not taken: the counter's name for it, and a sentence."""
+
+    reason: Literal["closed", "disk", "full"]
+    text: str
 
 
 @dataclass(slots=True)
@@ -45,7 +53,8 @@ class _Group:
     frames: list[bytes] = field(default_factory=list)
     waiting: list[Future[None]] = field(default_factory=list)
     predictions: int = 0
-    feedback: int = 0
+    waited_for: int = 0  # events whose sender waits
+    bytes: int = 0
     oldest: int = _LATE
 
 
@@ -64,8 +73,9 @@ class WriteAheadLog:
         seal_seconds: float = 5.0,
         seal_bytes: int = 16 * 2**20,
         queue_events: int = 100_000,
+        queue_bytes: int = 64 * 2**20,
     ) -> None:
-        """Open a log under `folder` and start its thread.
+        """Open a log under `folder` and start its thread; where the disk does not let it, it is tried again.
 
         Args:
             folder: Folder of the log; every process may name the same one.
@@ -74,29 +84,28 @@ class WriteAheadLog:
             seal_seconds: Age at which a segment is handed to the flusher.
             seal_bytes: Size at which it is.
             queue_events: How many events may wait to be written; more are refused.
-        Raises:
-            OSError: the folder cannot be made.
+            queue_bytes: How many bytes may wait before more are refused.
         """
         self.writer = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._clock, self._synced = clock, durability == "fsync"
-        self._seal_seconds, self._seal_bytes, self._queue_events = seal_seconds, seal_bytes, queue_events
-        self._folder = WriterFolder(folder, self.writer, synced=self._synced)
+        self._clock, self._queue_events, self._queue_bytes = clock, queue_events, queue_bytes
+        self._stream = SegmentStream(
+            folder, self.writer, synced=durability == "fsync", seal_seconds=seal_seconds, seal_bytes=seal_bytes
+        )
         self._changed = threading.Condition()
         # Guarded by the condition's lock:
-        self._queued = _Group()
+        self._queued, self._taken = _Group(), _Group()
         self._trouble, self._retry_at = "", 0.0
         self._closing = False
-        self._counts = dict.fromkeys(
-            ("predictions", "feedback", "dropped", "refused", "groups", "syncs", "sealed", "failures", "bytes"), 0
-        )
-        # The writer thread's alone:
-        self._segment: SegmentFile | None = None
-        self._given_up = False
-        self._number = 0
-        self._oldest_open = _LATE
-        self._synced_at = 0.0
+        self._oldest_open = _LATE  # of what was taken from the queue and is in no sealed segment
+        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._recover()
         self._thread = threading.Thread(target=self._run, name="leaven-wal", daemon=True)
         self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk does not take events now; empty while it does."""
+        return self._trouble
 
     def append(self, event: Event) -> bool:
         """Queue `event` and return at once; False where it was dropped (queue full, disk failing, not encodable)."""
@@ -104,12 +113,15 @@ class WriteAheadLog:
             frame = encode_frame(event)
         except EventRefused as refusal:
             _log.warning("dropped: %s", refusal)
-            frame = b""
+            with self._changed:
+                self._count("dropped", "unloggable", 1)
+            return False
         with self._changed:
-            if not frame or self._why_not(1):
-                self._counts["dropped"] += 1
+            why_not = self._why_not(1)
+            if why_not is not None:
+                self._count("dropped", why_not.reason, 1)
                 return False
-            self._queue([event], [frame])
+            self._queue((event,), (frame,))
             if len(self._queued.frames) == 1:
                 self._changed.notify()
         return True
@@ -117,7 +129,8 @@ class WriteAheadLog:
     def append_durably(self, events: Sequence[Event]) -> Future[None]:
         """Queue `events`; the future ends once all of them are kept, or with `LogUnavailable`.
 
-        With one that cannot be encoded none of them is queued, and the future ends with `EventRefused`.
+        All that is queued while the disk is busy shares one sync. With one that cannot be encoded none of them is
+        queued, and the future ends with `EventRefused`.
         """
         future: Future[None] = Future()
         try:
@@ -127,22 +140,25 @@ class WriteAheadLog:
             return future
         with self._changed:
             why_not = self._why_not(len(frames))
-            if why_not:
-                self._counts["refused"] += len(frames)
+            if why_not is not None:
+                self._count("refused", why_not.reason, len(frames))
             else:
                 self._queue(events, frames)
                 self._queued.waiting.append(future)
-                self._changed.notify()
-        if why_not:
-            future.set_exception(LogUnavailable(why_not))
+                self._queued.waited_for += len(frames)
+                if len(self._queued.waiting) == 1:
+                    self._changed.notify()
+        if why_not is not None:
+            future.set_exception(LogUnavailable(why_not.text))
         return future
 
     def counters(self) -> dict[str, int]:
         """Return what happened since the start.
 
         `predictions` and `feedback` were kept; `dropped` were not, and nobody waited; `refused` were not, and the
-        sender was told. `queued` wait now; `groups` were written, `syncs` reached the disk, `sealed` segments were
-        handed on, `failures` are errors of the disk, `bytes` is what was written.
+        sender was told; both also by reason (`dropped_disk`, `dropped_full`, ...). `queued` wait now; `groups` were
+        written, `syncs` reached the disk and took `sync_us` microseconds together, the longest `longest_sync_us`;
+        `sealed` segments were handed on, `failures` are errors of the disk, `bytes` is what was written.
         """
         with self._changed:
             return {**self._counts, "queued": len(self._queued.frames)}
@@ -155,17 +171,18 @@ class WriteAheadLog:
             self._closing = True
             self._changed.notify()
         self._thread.join()
-        self._folder.close()
+        self._stream.close()
 
-    def _why_not(self, count: int) -> str:
-        """Why `count` more events cannot be taken now; empty if they can. Called with the lock held."""
+    def _why_not(self, count: int) -> _WhyNot | None:
+        """Why `count` more events cannot be taken now, if they cannot. Called with the lock held."""
         if self._closing:
-            return "it is closed"
-        if self._trouble and time.monotonic() < self._retry_at:
-            return self._trouble
-        if len(self._queued.frames) + count > self._queue_events:
-            return f"{len(self._queued.frames)} events wait to be written already"
-        return ""
+            return _WhyNot("closed", "it is closed")
+        if self._trouble:
+            return _WhyNot("disk", self._trouble)
+        queued = self._queued
+        if len(queued.frames) + count > self._queue_events or queued.bytes >= self._queue_bytes:
+            return _WhyNot("full", f"{len(queued.frames)} events wait to be written already")
+        return None
 
     def _queue(self, events: Sequence[Event], frames: Sequence[bytes]) -> None:
         """Put frames into the queue; the moment of the oldest is published first. Called with the lock held."""
@@ -175,38 +192,38 @@ class WriteAheadLog:
             group.oldest = oldest
             self._publish_pending()
         group.frames.extend(frames)
-        served = sum(isinstance(event, PredictionServed) for event in events)
-        group.predictions += served
-        group.feedback += len(events) - served
+        group.bytes += sum(map(len, frames))
+        group.predictions += sum(isinstance(event, PredictionServed) for event in events)
 
     def _publish_pending(self) -> None:
         oldest = min(self._queued.oldest, self._oldest_open)
-        self._folder.set_pending(0 if oldest == _LATE else max(oldest, 1))
+        self._stream.set_pending(0 if oldest == _LATE else max(oldest, 1))
+
+    def _count(self, what: Literal["dropped", "refused"], reason: str, count: int) -> None:
+        self._counts[what] += count
+        self._counts[f"{what}_{reason}"] += count
 
     def _run(self) -> None:
         try:
-            self._write_until_closed()
+            while self._write_next():
+                self._tend(time.monotonic())
+            self._seal()
         except BaseException as error:
             # Nobody must wait for a thread that is gone.
             with self._changed:
                 self._trouble, self._retry_at = f"its thread ended: {error!r}", float("inf")
-                waiting = self._queued.waiting
-            for future in waiting:
-                future.set_exception(LogUnavailable(self._trouble))
+                waiting = [*self._taken.waiting, *self._queued.waiting]
+            _refuse(waiting, self._trouble)
             raise
 
-    def _write_until_closed(self) -> None:
-        while True:
-            group = self._next_group()
-            if group.frames or group.waiting:
-                self._write(group)
-            if self._seal_is_due():
-                self._seal()
-            with self._changed:
-                if self._closing and not self._queued.frames and not self._queued.waiting:
-                    break
-        if self._segment is not None:
-            self._seal()
+    def _write_next(self) -> bool:
+        """Write the next group, if there is one; False once the log is closed and everything is written."""
+        group = self._taken = self._next_group()
+        if group.frames or group.waiting:
+            self._write(group)
+        self._taken = _Group()
+        with self._changed:
+            return not (self._closing and not self._queued.frames and not self._queued.waiting)
 
     def _next_group(self) -> _Group:
         """Wait until there is something to write, or a segment to seal, and take what has gathered."""
@@ -217,8 +234,8 @@ class WriteAheadLog:
                 if queued.waiting or len(queued.frames) > self._queue_events // 4:
                     break
                 if queued.frames:
-                    gather_until = gather_until or now + _GATHER_SECONDS
-                wake_at = min(gather_until or float("inf"), self._wake_at())
+                    gather_until = gather_until or now + GATHER_SECONDS
+                wake_at = min(gather_until or float("inf"), self._due_at())
                 if wake_at <= now:
                     break
                 self._changed.wait(None if wake_at == float("inf") else wake_at - now)
@@ -227,94 +244,92 @@ class WriteAheadLog:
             self._oldest_open = min(self._oldest_open, group.oldest)
             return group
 
-    def _wake_at(self) -> float:
-        """When the open segment needs something: to be sealed, or synced."""
-        if self._segment is None:
-            return float("inf")
-        if self._given_up:
-            return self._retry_at
-        seal_at = self._segment.born + self._seal_seconds
-        return min(seal_at, self._synced_at + _SYNC_SECONDS) if self._segment.unsynced else seal_at
+    def _due_at(self) -> float:
+        """When the disk needs something without anybody asking: a try, a seal, or a sync."""
+        return self._retry_at if self._trouble else min(self._stream.seal_at(), self._stream.sync_at())
 
     def _write(self, group: _Group) -> None:
         """Write one group, sync if somebody waits for it, and tell those who wait."""
+        frames = b"".join(group.frames)
         try:
-            segment = self._writable_segment()
-            frames = b"".join(group.frames)
-            segment.write(frames)
+            if self._trouble:  # taken before it began
+                raise OSError(self._trouble)
+            self._stream.write(frames)
             if group.waiting:
-                segment.sync()
-                self._synced_at = time.monotonic()
+                self._sync()
         except OSError as error:
-            self._fail(group, error)
+            self._fail(error, group)
             return
         with self._changed:
-            self._trouble = ""
-            for name, more in (("predictions", group.predictions), ("feedback", group.feedback), ("groups", 1),
-                               ("syncs", bool(group.waiting)), ("bytes", len(frames))):  # fmt: skip
-                self._counts[name] += more
+            self._counts["predictions"] += group.predictions
+            self._counts["feedback"] += len(group.frames) - group.predictions
+            self._counts["groups"] += 1
+            self._counts["bytes"] += len(frames)
         for future in group.waiting:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
 
-    def _writable_segment(self) -> SegmentFile:
-        if self._given_up:
-            self._seal()
-            if self._given_up:
-                raise OSError(self._trouble)
-        if self._segment is None:
-            self._number += 1
-            self._segment = SegmentFile(self._folder.path, self._number, synced=self._synced)
-            self._synced_at = time.monotonic()
-        return self._segment
-
-    def _fail(self, group: _Group, error: OSError) -> None:
-        """Refuse a group that could not be kept, and give the segment up."""
-        _log.error("the event log cannot write to %s: %s", self._folder.path, error)
+    def _sync(self) -> None:
+        began = time.perf_counter_ns()
+        self._stream.sync()
+        took = (time.perf_counter_ns() - began) // 1000
         with self._changed:
-            self._trouble, self._retry_at = str(error), time.monotonic() + _RETRY_SECONDS
-            self._counts["failures"] += 1
-            self._counts["dropped"] += group.predictions
-            self._counts["refused"] += group.feedback
-        self._given_up = self._segment is not None
-        for future in group.waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(LogUnavailable(str(error)))
-        if self._segment is None:
-            self._forget_oldest()
+            self._counts["syncs"] += 1
+            self._counts["sync_us"] += took
+            self._counts["longest_sync_us"] = max(took, self._counts["longest_sync_us"])
 
-    def _seal_is_due(self) -> bool:
-        segment, now = self._segment, time.monotonic()
-        if segment is None:
-            return False
-        if self._given_up:
-            return now >= self._retry_at
-        if segment.size >= self._seal_bytes or now >= segment.born + self._seal_seconds:
-            return True
-        if segment.unsynced and now >= self._synced_at + _SYNC_SECONDS:
-            self._sync_unwaited(segment)
-        return False
-
-    def _sync_unwaited(self, segment: SegmentFile) -> None:
-        try:
-            segment.sync()
-            self._synced_at = time.monotonic()
-        except OSError as error:
-            self._fail(_Group(), error)
+    def _tend(self, now: float) -> None:
+        """Do what the disk needs, if it is due."""
+        if self._trouble:
+            if now >= self._retry_at:
+                self._recover()
+        elif now >= self._stream.seal_at():
+            self._seal()
+        elif now >= self._stream.sync_at():
+            try:
+                self._sync()
+            except OSError as error:
+                self._fail(error)
 
     def _seal(self) -> None:
         """Hand the segment to the flusher; its successor is made when there is something to write."""
-        if self._segment is None:
+        if not self._stream.begun:
             return
         try:
-            self._segment.seal(0 if self._oldest_open == _LATE else self._oldest_open)
+            self._stream.seal(0 if self._oldest_open == _LATE else self._oldest_open)
         except OSError as error:
-            # Numbers must be sealed in order, so nothing else is written until this one is.
-            self._fail(_Group(), error)
+            self._fail(error)
             return
-        self._segment, self._given_up = None, False
         with self._changed:
             self._counts["sealed"] += 1
+        self._forget_oldest()
+
+    def _fail(self, error: OSError, group: _Group | None = None) -> None:
+        """Take nothing more for now, and refuse a group that could not be kept."""
+        with self._changed:
+            if not self._trouble:
+                _log.error("the event log takes nothing more until the disk keeps it: %s", error)
+            self._trouble, self._retry_at = str(error) or repr(error), time.monotonic() + RETRY_SECONDS
+            self._counts["failures"] += 1
+            if group is not None:
+                self._count("refused", "disk", group.waited_for)
+                self._count("dropped", "disk", len(group.frames) - group.waited_for)
+        if group is not None:
+            _refuse(group.waiting, str(error))
+
+    def _recover(self) -> None:
+        """Try the disk, sealing what was given up; open the log again where that works."""
+        begun = self._stream.begun
+        try:
+            self._stream.recover(0 if self._oldest_open == _LATE else self._oldest_open)
+        except OSError as error:
+            self._fail(error)
+            return
+        with self._changed:
+            self._counts["sealed"] += begun
+            if self._trouble:
+                _log.warning("the disk of the event log keeps events again")
+            self._trouble = ""
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
@@ -322,3 +337,16 @@ class WriteAheadLog:
         with self._changed:
             self._oldest_open = _LATE
             self._publish_pending()
+
+
+_COUNTED = (
+    "predictions", "feedback", "groups", "syncs", "sync_us", "longest_sync_us", "sealed", "failures", "bytes",
+    "dropped", "dropped_closed", "dropped_disk", "dropped_full", "dropped_unloggable",
+    "refused", "refused_closed", "refused_disk", "refused_full",
+)  # fmt: skip
+
+
+def _refuse(waiting: Sequence[Future[None]], why: str) -> None:
+    for future in waiting:
+        if not future.done() and future.set_running_or_notify_cancel():
+            future.set_exception(LogUnavailable(why))

@@ -4,6 +4,7 @@ A log is a folder with one folder per writing process in it:
 
     <wal>/<writer>/lock                 locked by the writer for as long as it lives
     <wal>/<writer>/pending              eight bytes: moment of its oldest event that is in no sealed segment, 0 if none
+    <wal>/<writer>/probe                there for a moment, when the disk is tried after an error
     <wal>/<writer>/0000000007.open      the segment being written
     <wal>/<writer>/0000000006.sealed    finished, waiting for the flusher, who removes it once the lake has it
     <wal>/.quarantine/                  what was found in segments and is no event, with the reason
@@ -14,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,27 +30,38 @@ OPEN, SEALED = ".open", ".sealed"
 QUARANTINE = ".quarantine"
 
 _MOMENT = struct.Struct("<q")
+_PROBE_BYTES = 256 * 1024
 
 
 class WriterFolder:
     """The folder of one living writer; to be closed."""
 
     def __init__(self, wal: Path, writer: str, *, synced: bool) -> None:
-        """Make the folder of `writer` and take its lock; with `synced`, the folder survives a power cut."""
+        """Make the folder of `writer` and take its lock; with `synced`, the folder survives a power cut.
+
+        Raises:
+            OSError: it cannot be made; nothing is left of it where that can be helped.
+        """
         wal.mkdir(parents=True, exist_ok=True)
         # It appears under its name only when it is locked: nobody must take a newborn writer for a dead one.
-        being_made = wal / f".{writer}"
+        being_made, self.path = wal / f".{writer}", wal / writer
         being_made.mkdir()
         self._lock = os.open(being_made / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (being_made / "pending").write_bytes(_MOMENT.pack(0))
-        with (being_made / "pending").open("r+b") as file:
-            self._pending = mmap.mmap(file.fileno(), _MOMENT.size)
-        self.path = wal / writer
-        being_made.rename(self.path)
-        if synced:
-            sync_folder(self.path)
-            sync_folder(wal)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (being_made / "pending").write_bytes(_MOMENT.pack(0))
+            with (being_made / "pending").open("r+b") as file:
+                os.fsync(file.fileno())  # it has its block: a disk that fills up later cannot take it back
+                self._pending = mmap.mmap(file.fileno(), _MOMENT.size)
+            being_made.rename(self.path)
+            if synced:
+                sync_folder(self.path)
+                sync_folder(wal)
+        except OSError:
+            os.close(self._lock)
+            for made in (being_made, self.path):
+                shutil.rmtree(made, ignore_errors=True)
+            raise
 
     def set_pending(self, oldest: int) -> None:
         """Say which moment the oldest event has that is in no sealed segment; 0 for none.
@@ -56,6 +69,31 @@ class WriterFolder:
         An aligned eight-byte store is seen whole or not at all, by every process.
         """
         self._pending[:] = _MOMENT.pack(oldest)
+
+    def stands(self) -> bool:
+        """Whether the folder is still the one that this writer holds the lock of: not removed, nor another disk's."""
+        try:
+            found = os.stat(self.path / "lock")
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self._lock))
+
+    def probe(self) -> None:
+        """Write, sync and remove some bytes.
+
+        Raises:
+            OSError: the disk does not take them.
+        """
+        path = self.path / "probe"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            view = memoryview(bytes(_PROBE_BYTES))
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+            path.unlink()
 
     def close(self) -> None:
         """Give the lock back: from now on this writer counts as dead."""
@@ -135,7 +173,7 @@ class StoredWriter:
         """Remove the folder of a dead writer that has no segments left."""
         if any(self.segments(SEALED)) or any(self.segments(OPEN)):
             return
-        for name in ("pending", "lock"):
+        for name in ("probe", "pending", "lock"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             self.path.rmdir()
