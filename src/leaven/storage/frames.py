@@ -78,8 +78,10 @@ def moment(event: Event) -> int:
 def decode_segment(content: bytes) -> SegmentContent:
     """Return the events of a segment, what could not be read, and how much of a tail was cut.
 
-    A frame that ends beyond the end of the segment is a torn tail. A frame whose checksum is wrong makes everything
-    from it on unreadable: its length cannot be trusted. A frame that is whole but no event is set aside alone.
+    A frame that ends beyond the end of the segment is a torn tail, and zeros count as such an end: they are what a
+    power cut leaves of blocks that were allocated and not written. A frame before that whose checksum is wrong makes
+    everything from it on unreadable: its length cannot be trusted. A frame that is whole but no event is set aside
+    alone.
     """
     events: list[Event] = []
     rejects: list[Reject] = []
@@ -93,8 +95,7 @@ def decode_segment(content: bytes) -> SegmentContent:
         start = offset + _FRAME.size
         body = view[start : start + length]
         if length == 0 or crc32(body) != checksum:
-            # Zeros are what a power cut leaves of blocks that were allocated and not written.
-            if start + length >= end or not any(view[offset:]):
+            if start + length >= len(content.rstrip(b"\0")):
                 break
             rejects.append(Reject(offset, "the checksum does not match", bytes(view[offset:])))
             return SegmentContent(tuple(events), tuple(rejects), 0)
