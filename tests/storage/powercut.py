@@ -36,7 +36,7 @@ def begin(folder: Path, journal: Path) -> None:
         for path in (folder, *folder.rglob("*")):
             about = path.stat()
             said = {entry.name: entry.inode() for entry in os.scandir(path)} if path.is_dir() else about.st_size
-            noted.write(json.dumps([0, about.st_ino, said]) + "\n")
+            noted.write(json.dumps([0, about.st_ino, path.name, said]) + "\n")
             if path.is_file():
                 os.link(path, journal / str(about.st_ino))
 
@@ -49,28 +49,31 @@ def cut(folder: Path, journal: Path, into: Path, *, chance: Random) -> Counter[s
     def rebuild(now: Path | None, inode: int, at: Path) -> None:
         at.mkdir(parents=True)
         current = {entry.name: entry.inode() for entry in os.scandir(now)} if now is not None else {}
-        for name, child in _entries(folders.get(inode, {}), current, chance, done).items():
+        synced = folders.get(inode, (at.name, {}))
+        known = synced[1] if synced[0].lstrip(".") == at.name.lstrip(".") or at == into else {}
+        for name, child in _entries(known, current, chance, done).items():
             path = now / name if now is not None and current.get(name) == child else _by_inode(now, current, child)
-            if child in folders or (path is not None and path.is_dir()):
-                rebuild(path if path is not None and path.is_dir() else None, child, at / name)
+            if path.is_dir() if path is not None else not (journal / str(child)).exists() and child in folders:
+                rebuild(path, child, at / name)
             else:
                 content = _content(path, child, journal)
                 if content is not None:
                     (at / name).write_bytes(_survives(content, files.get(child), chance, done))
 
+    # A number of a folder that is gone may be that of a new one; a new name then says so.
     rebuild(folder, folder.stat().st_ino, into)
     return done
 
 
-def _synced(journal: Path) -> tuple[dict[int, int], dict[int, dict[str, int]]]:
-    """Of each file the length, of each folder the entries, at the last sync."""
+def _synced(journal: Path) -> tuple[dict[int, int], dict[int, tuple[str, dict[str, int]]]]:
+    """Of each file the length, of each folder the name and the entries, at the last sync."""
     files: dict[int, int] = {}
-    folders: dict[int, dict[str, int]] = {}
+    folders: dict[int, tuple[str, dict[str, int]]] = {}
     lines = [line for path in journal.glob("*.syncs") for line in path.read_text().splitlines(keepends=True)]
-    for at, inode, said in sorted(json.loads(line) for line in lines if line.endswith("\n")):
-        del at
+    noted = [json.loads(line) for line in lines if line.endswith("\n")]
+    for _, inode, name, said in sorted(noted, key=lambda each: each[0]):
         if isinstance(said, dict):
-            folders[inode] = said
+            folders[inode] = (name, said)
         else:
             files[inode] = said
     return files, folders

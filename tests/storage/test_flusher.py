@@ -234,6 +234,35 @@ def test_a_commit_that_a_power_cut_damaged_is_made_again(tmp_path, damage):
     assert [(row["seq"], row["id"]) for row in rows(tmp_path)] == [(1, "p1"), (2, "p2")]
 
 
+@pytest.mark.parametrize("damage", [lambda commit: commit.write_bytes(b""), lambda commit: commit.unlink()])
+def test_what_came_after_a_damaged_commit_is_made_again_too(tmp_path, damage):
+    """Where several commits are made before they are synced, the disk may have kept the last alone."""
+    seal(tmp_path, a_prediction("p1"))
+    a_flusher(tmp_path).flush_once()
+    seal(tmp_path, a_prediction("p2"))
+    (path,) = sealed(tmp_path / "wal")
+    content = path.read_bytes()
+    a_flusher(tmp_path).flush_once()
+    lost = head(tmp_path)
+    table(tmp_path).optimize.compact()
+    assert head(tmp_path) > lost
+    damage(lost)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    assert a_flusher(tmp_path).flush_once() == 1
+    assert [(row["seq"], row["id"]) for row in rows(tmp_path)] == [(1, "p1"), (2, "p2")]
+
+
+def test_a_file_that_a_compaction_replaced_and_a_clean_up_took_away_is_no_damage(tmp_path):
+    lake = a_lake(tmp_path)
+    for i in range(3):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        Flusher(tmp_path / "wal", lake).flush_once()
+    assert lake.compact("flights") == 3
+    assert lake.vacuum("flights", hours=0) == 3
+    assert repair(tmp_path / "lake" / "flights" / "predictions") == []
+
+
 @pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 100)])
 @pytest.mark.parametrize("what", ["*.checkpoint.parquet", "_last_checkpoint"])
 def test_a_damaged_checkpoint_is_dropped(tmp_path, monkeypatch, damage, what):

@@ -213,7 +213,9 @@ class EventTable:
                 if not self.refresh():
                     raise
                 _log.info("%s: another process made it: %s", self.place.uri, error)
-            self.refresh()
+            # Synced before anything builds on it: a first commit that is lost while a later one is not leaves a table
+            # that does not open.
+            self.settle()
         assert self._table is not None
         return self._table
 
@@ -264,7 +266,11 @@ class EventTable:
         """The files that these commits wrote, and those that they are."""
         for version in versions:
             commit = f"{LOG}/{version:020d}.json"
-            yield from (path for path, _ in added_files(self.place.read(commit)))
+            try:
+                content = self.place.read(commit)
+            except FileNotFoundError:  # cleaned up long after it was synced: a checkpoint covers it
+                continue
+            yield from (path for path, _ in added_files(content))
             yield commit
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Iterator
+from urllib.parse import unquote
 
 import msgspec
 
@@ -16,6 +18,7 @@ from leaven.storage.place import Place
 
 _STALE_SECONDS = 3600.0
 _PARQUET = b"PAR1"
+_UNSYNCED = 8  # commits that are made before all of them are synced: two or three at most
 
 _log = logging.getLogger(__name__)
 
@@ -38,20 +41,37 @@ def repair(table: Place) -> list[str]:
 
 
 def _repair_head(table: Place, log: Place, names: list[str]) -> list[str]:
-    """Remove the newest commits for as long as they are damaged; the version before them is restored by that."""
-    removed: list[str] = []
-    for commit in sorted((name for name in names if name.endswith(".json")), reverse=True):
-        if not commit.removesuffix(".json").isdigit():
-            continue
-        why = _damage(table, log.read(commit))
-        if why is None:
-            break
+    """Remove the oldest damaged commit and all after it; the version before is restored by that.
+
+    A commit is synced together with every one before it, so where one is damaged, none after it was ever synced.
+    """
+    commits = sorted((name for name in names if _version(name) is not None), reverse=True)[:_UNSYNCED]
+    damaged: dict[str, str] = {}
+    replaced: set[str] = set()  # files that a later commit took out of the table; they may be gone
+    for commit, before in zip(commits, [*commits[1:], None], strict=True):
+        content = log.read(commit)
+        why = _damage(table, content, replaced)
+        if why is None and before is not None and _version(before) != (_version(commit) or 0) - 1:
+            why = f"it follows on {before}"
+        if why is not None:
+            damaged[commit] = why
+        else:
+            replaced.update(_removed_files(content))
+    if not damaged:
+        return []
+    oldest = min(damaged)
+    gone = [commit for commit in commits if commit >= oldest]
+    for commit in gone:
         log.remove(commit)
-        removed.append(f"{commit} ({why})")
-    return removed
+    return [f"{commit} ({damaged.get(commit, f'it came after {oldest}')})" for commit in gone]
 
 
-def _damage(table: Place, commit: bytes) -> str | None:
+def _version(name: str) -> int | None:
+    number = name.removesuffix(".json")
+    return int(number) if number != name and number.isdigit() else None
+
+
+def _damage(table: Place, commit: bytes, replaced: Collection[str]) -> str | None:
     """Why a commit cannot be read, or None if it can."""
     if not commit.strip():
         return "it is empty"
@@ -64,9 +84,16 @@ def _damage(table: Place, commit: bytes) -> str | None:
     if writes and not any(action.get("txn", {}).get("appId") == SEQ for action in actions):
         return "it is torn: its last lines are missing"
     for path, size in added:
-        if not _whole(table, path, size):
+        if path not in replaced and not _whole(table, path, size):
             return f"its data file {path} is not whole"
     return None
+
+
+def _removed_files(commit: bytes) -> Iterator[str]:
+    for line in commit.splitlines():
+        removed = msgspec.json.decode(line).get("remove")
+        if removed is not None:
+            yield unquote(removed["path"])
 
 
 def _repair_checkpoints(log: Place, names: list[str]) -> list[str]:

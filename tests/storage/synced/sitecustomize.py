@@ -14,14 +14,13 @@ _linked = set()
 def _note(handle, sync):
     about = os.fstat(handle)
     if stat.S_ISDIR(about.st_mode):
-        before = {entry.name: entry.inode() for entry in os.scandir(handle)}
-        said = before
+        said = {entry.name: entry.inode() for entry in os.scandir(handle)}
     else:
         said = about.st_size
         _keep(handle, about.st_ino)
-    at = time.monotonic_ns()
+    at, path = time.monotonic_ns(), os.readlink(f"/proc/self/fd/{handle}")
     sync(handle)
-    line = json.dumps([at, about.st_ino, said]) + "\n"
+    line = json.dumps([at, about.st_ino, os.path.basename(path), said]) + "\n"
     journal = os.open(f"{_journal}/{os.getpid()}.syncs", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(journal, line.encode())
     os.close(journal)
