@@ -65,24 +65,6 @@ def test_with_controller_and_database_away_every_prediction_is_served_and_all_fe
     assert shop.refreshes()[0].state == "promoted"  # nothing was lost, and nothing made in its place
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_feedback_that_was_acknowledged_by_a_gateway_that_is_killed_is_in_the_lake_once(
-    world: Worlds, kills: int
-) -> None:
-    shop = world(at="promoted")
-    shop.start_up(workers=2)
-    with visitors(shop.gateway_port, count=3, may_hang_up=True) as traffic:
-        _until_answered_by(traffic, "2")
-        for _ in range(kills):
-            worker, count = _workers(shop)[0], len(traffic.acknowledged)
-            os.kill(worker, signal.SIGKILL)
-            shop.wait(lambda gone=worker: gone not in (now := _workers(shop)) and len(now) == 2, "a new worker")
-            shop.wait(lambda before=count: len(traffic.acknowledged) > before + 100, "more feedback")
-    assert traffic.refused == []
-    assert len(traffic.acknowledged) > 100 * kills
-    _all_feedback_is_in_the_lake_once(shop, traffic)
-
-
 def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_it_is_back(world: Worlds) -> None:
     shop = world(at="nothing yet")
     shop.start("controller")
@@ -164,10 +146,3 @@ def _leads(shop: World) -> bool:
         found = opened.execute("SELECT holder, until FROM leases WHERE name = 'controller'").fetchone()
     holder, until = found
     return until > time.time_ns() // 1000 and Path(f"/proc/{holder.rpartition('-')[2]}").exists()
-
-
-def _workers(shop: World) -> list[int]:
-    """Process ids of the gateway's workers."""
-    gateway = shop.part("gateway")
-    task = Path(f"/proc/{gateway}/task/{gateway}/children")
-    return [int(pid) for pid in task.read_text().split()]

@@ -22,6 +22,7 @@ class Answer:
     received: float
     status: int
     version: str
+    prediction: str = ""  # its id, where there was an answer
 
 
 @dataclass
@@ -65,12 +66,14 @@ class Traffic:
         inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [turn % 7 - 3.0]} for name in ("x", "z")]
         asked = time.monotonic()
         status, said = _post(connection, "/v2/models/shop/infer", {"parameters": {"unit": unit}, "inputs": inputs})
-        version = said["parameters"]["version"] if status == 200 else ""
-        self.answers.append(Answer(asked, time.monotonic(), status, version))
+        version, prediction = (
+            (said["parameters"]["version"], said["parameters"]["prediction_id"]) if status == 200 else ("", "")
+        )
+        self.answers.append(Answer(asked, time.monotonic(), status, version, prediction))
         if status != 200:
             self.refused.append(f"{status} {said}")
             return ""
-        return str(said["parameters"]["prediction_id"])
+        return str(prediction)
 
     def _tell(self, connection: http.client.HTTPConnection, prediction: str) -> None:
         report = {"loop": "shop", "prediction_id": prediction, "name": "bought", "value": 1, "id": uuid4().hex}

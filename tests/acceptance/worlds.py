@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -135,6 +136,7 @@ class World:
     running: dict[str, Started] = field(default_factory=dict)
     sender: Sender | None = None
     gateway_port: int = 0
+    besides: dict[str, str] = field(default_factory=dict)  # of the environment of its processes
 
     @cached_property
     def settings(self) -> Settings:
@@ -156,7 +158,7 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Of every process of this installation."""
-        return environment_for_parts(self.settings, parent=os.getpid())
+        return environment_for_parts(self.settings, parent=os.getpid()) | self.besides
 
     def begin(self, at: float = SERVED_FROM) -> World:
         """Register the loop and bring in the history before day `at`, which the clock then shows."""
@@ -205,6 +207,19 @@ class World:
         """What `leaven up` and its parts have said so far."""
         return (self.home / "logs" / "up.log").read_text()
 
+    def workers(self) -> list[int]:
+        """Process ids of the gateway's workers."""
+        gateway = self.running["gateway"].pid if "gateway" in self.running else self.part("gateway")
+        task = Path(f"/proc/{gateway}/task/{gateway}/children")
+        return [int(pid) for pid in task.read_text().split()]
+
+    def kill_worker(self, chance: random.Random) -> None:
+        """Kill one of the gateway's workers, and wait until another stands in its place."""
+        before = self.workers()
+        gone = chance.choice(before)
+        os.kill(gone, signal.SIGKILL)
+        self.wait(lambda: gone not in (now := self.workers()) and len(now) == len(before), "a new worker")
+
     def part(self, name: str) -> int:
         """Process id of a part that `leaven up` runs, 0 while there is none."""
         found = [pid for pid, command in processes_of(self.home).items() if f" -m leaven {name} " in command]
@@ -223,9 +238,14 @@ class World:
         self.running.pop(key).kill()
         self.end_lease()
 
-    def end_lease(self) -> None:
+    def kill_flusher(self) -> None:
+        """Kill the flusher; its lease ends at once as well."""
+        self.running.pop("flusher").kill()
+        self.end_lease("flusher")
+
+    def end_lease(self, name: str = "controller") -> None:
         with closing(sqlite3.connect(self.control_file, timeout=10)) as opened, opened:
-            opened.execute("UPDATE leases SET until = 0 WHERE name = 'controller'")
+            opened.execute("UPDATE leases SET until = 0 WHERE name = ?", [name])
 
     def close(self) -> None:
         """End every process."""
@@ -338,12 +358,18 @@ class World:
 
     def feedback_ids(self) -> list[str]:
         """Ids of all feedback in the lake, as often as they are there."""
+        return self.ids_in("feedback")
+
+    def ids_in(self, table: str) -> list[str]:
+        """Ids of all rows of a table of the lake, as often as they are there; those of shadows are left out."""
         import duckdb
         from deltalake import DeltaTable
 
-        files = DeltaTable(self.home / "lake" / "shop" / "feedback").file_uris()
+        files = DeltaTable(self.home / "lake" / "shop" / table).file_uris()
         with duckdb.connect() as opened:
-            rows = opened.execute("SELECT id FROM read_parquet($files, union_by_name = true)", {"files": files})
+            live = "WHERE role = 'live'" if table == "predictions" else ""
+            query = f"SELECT id FROM read_parquet($files, union_by_name = true) {live}"
+            rows = opened.execute(query, {"files": files})
             return [row[0] for row in rows.fetchall()]
 
     def everything(self) -> dict[str, Any]:
