@@ -254,10 +254,9 @@ class World:
         for name in ("gateway", "flusher", *self.running):
             if name in self.running:
                 self.running.pop(name).end()
-        self.app.database.dispose()
-        for clock in (self.clock, self.app.clock):
-            assert isinstance(clock, FileClock)
-            clock.close()
+        self.app.close()
+        if "clock" in self.__dict__:
+            self.__dict__.pop("clock").close()
 
     # Time
 
