@@ -35,6 +35,7 @@ class Traffic:
     answers: list[Answer] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)  # ids of feedback that was answered 200
     refused: list[str] = field(default_factory=list)  # what else was answered, or went wrong
+    come_again: list[str | None] = field(default_factory=list)  # the Retry-After of what was refused
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def since(self, moment: float) -> list[Answer]:
@@ -65,7 +66,7 @@ class Traffic:
     def _ask(self, connection: http.client.HTTPConnection, unit: str, turn: int) -> str:
         inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [turn % 7 - 3.0]} for name in ("x", "z")]
         asked = time.monotonic()
-        status, said = _post(connection, "/v2/models/shop/infer", {"parameters": {"unit": unit}, "inputs": inputs})
+        status, said = self._post(connection, "/v2/models/shop/infer", {"parameters": {"unit": unit}, "inputs": inputs})
         version, prediction = (
             (said["parameters"]["version"], said["parameters"]["prediction_id"]) if status == 200 else ("", "")
         )
@@ -77,11 +78,18 @@ class Traffic:
 
     def _tell(self, connection: http.client.HTTPConnection, prediction: str) -> None:
         report = {"loop": "shop", "prediction_id": prediction, "name": "bought", "value": 1, "id": uuid4().hex}
-        status, said = _post(connection, "/v1/feedback", report)
+        status, said = self._post(connection, "/v1/feedback", report)
         if status == 200:
             self.acknowledged.append(report["id"])
         else:
             self.refused.append(f"{status} {said}")
+
+    def _post(self, connection: http.client.HTTPConnection, path: str, body: Any) -> tuple[int, Any]:
+        connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        if reply.status != 200:
+            self.come_again.append(reply.headers["retry-after"])
+        return reply.status, msgspec.json.decode(reply.read())
 
 
 @contextmanager
@@ -97,9 +105,3 @@ def visitors(port: int, *, count: int = 2, **how: Any) -> Iterator[Traffic]:
         traffic.stopped.set()
         for thread in threads:
             thread.join()
-
-
-def _post(connection: http.client.HTTPConnection, path: str, body: Any) -> tuple[int, Any]:
-    connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
-    reply = connection.getresponse()
-    return reply.status, msgspec.json.decode(reply.read())

@@ -37,10 +37,14 @@ class ListLog:
 
     def __init__(self, *, room: int = 10**9) -> None:
         self.events: list[Event] = []
-        self._room = room
+        self._room, self._dropped = room, 0
+
+    def counters(self) -> dict[str, int]:
+        return {"dropped": self._dropped}
 
     def append(self, event: Event) -> bool:
         if len(self.events) >= self._room:
+            self._dropped += 1
             return False
         self.events.append(event)
         return True

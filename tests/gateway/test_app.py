@@ -35,7 +35,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
         log: Any, *, begun: bool = True, limits: Limits | None = None, log_first: bool = False, **serving: Any
     ) -> Gateway:
         host = ModelHost(lambda artifact, schema, apart: an_answerer(Says(float)))
-        shadows, counters, limits = Shadows(log, timer=lambda: 0.0), Counters(worker="w", log=dict), limits or Limits()
+        shadows, limits = Shadows(log, timer=lambda: 0.0), limits or Limits()
+        counters = Counters(worker="w", log=getattr(log, "counters", dict))
         predicting = Predicting(
             host.serving, log, shadows, clock=clock, chance=a_chance(), counters=counters,
             log_first=log_first, durable_seconds=limits.durable_seconds,

@@ -89,7 +89,7 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     threads = ThreadPoolExecutor(2, thread_name_prefix="long-calls")
     host = ModelHost(opener_for(settings, timer=time.perf_counter, threads=threads))
     shadows = Shadows(log, timer=time.perf_counter)
-    counters = Counters(worker=log.writer, log=log.counters)
+    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
     predicting = Predicting(
         host.serving,
         log,
