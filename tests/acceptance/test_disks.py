@@ -1,12 +1,14 @@
-"""The disk of the log, or of the lake, is full or fails: predictions go on, feedback is refused, then all is well again."""
+"""The disk of the log, or of the lake, is full or fails: predictions go on, feedback is refused until it is well."""
 
 from __future__ import annotations
 
+import random
 import resource
+import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import psutil
 
 from tests.acceptance.conftest import Worlds
 from tests.acceptance.test_nothing_lost import ON_A_DISK, everything_told_is_there_once
-from tests.acceptance.traffic import visitors
+from tests.acceptance.traffic import Traffic, visitors
 from tests.acceptance.worlds import World
 from tests.storage.disks import a_disk
 
@@ -39,7 +41,7 @@ def test_no_file_can_grow(world: Worlds) -> None:
 @ON_A_DISK
 def test_the_disk_of_the_log_is_full(world: Worlds, tmp_path: Path) -> None:
     shop = world(at="promoted")
-    with a_disk(tmp_path / "small", megabytes=16) as disk:
+    with a_disk(tmp_path / "small", megabytes=16) as disk, closing(shop):
         (shop.home / "wal").symlink_to(disk.path)
         shop.start_gateway()
 
@@ -50,7 +52,67 @@ def test_the_disk_of_the_log_is_full(world: Worlds, tmp_path: Path) -> None:
             disk.free()
 
         predictions_go_on_and_feedback_is_refused(shop, trouble, said="No space left on device")
-        shop.close()
+
+
+@ON_A_DISK
+def test_the_disk_of_the_log_turns_read_only(world: Worlds, tmp_path: Path) -> None:
+    """As after an error of the disk; a worker that is started on it answers as well, and a good disk is taken at once.
+
+    The disk is then exchanged under the living workers: what they acknowledge from then on is on the new one.
+    """
+    shop = world(at="promoted")
+    with a_disk(tmp_path / "bad", megabytes=16) as bad, a_disk(tmp_path / "good", megabytes=16) as good, closing(shop):
+        wal = shop.home / "wal"
+        wal.symlink_to(bad.path)
+        shop.start_gateway(workers=2)
+        shop.wait(shop.in_force, "the gateway to take the routes")
+        with visitors(shop.gateway_port, may_hang_up=True) as traffic:
+            shop.wait(lambda: len(traffic.acknowledged) > 20, "feedback")
+            early = set(traffic.acknowledged)
+            shop.wait(lambda: early <= set(shop.feedback_ids()), "the lake to hold it")
+            bad.turn_read_only()
+            shop.wait(lambda: traffic.refused, "feedback to be refused")
+            shop.kill_worker(random.Random(1))
+            shop.wait(lambda: len(shop.workers()) == 2 and shop.in_force(), "a new worker")
+            began, told = time.monotonic(), len(traffic.acknowledged)
+            shop.wait(lambda: len(traffic.since(began)) > 200, "predictions")
+            assert "Read-only file system" in status(shop)["log"]["trouble"]
+            assert len(traffic.acknowledged) == told
+            wal.unlink()
+            wal.symlink_to(good.path)
+            shop.wait(lambda: len(traffic.acknowledged) > told + 50, "feedback to be taken again")
+        assert {answer.status for answer in traffic.answers} == {200}
+        reasons = ("Read-only file system", "Input/output error", "removed or replaced")
+        assert [said for said in traffic.refused if not any(reason in said for reason in reasons)] == []
+        # What was acknowledged in the last moment before lies on the bad disk, and would be flushed once it is mended.
+        left_behind = len(traffic.acknowledged) - told
+        again = Traffic(0, acknowledged=traffic.acknowledged[-left_behind:])
+        everything_told_is_there_once(shop, again)
+
+
+@ON_A_DISK
+def test_the_disk_of_the_lake_is_full(world: Worlds, tmp_path: Path) -> None:
+    """The log keeps what the lake cannot take, and the flusher says so; nobody who asks or reports notices."""
+    shop = world(at="promoted")
+    with a_disk(tmp_path / "small", megabytes=32) as disk, closing(shop):
+        shutil.copytree(shop.home / "lake", disk.path / "lake")
+        shutil.rmtree(shop.home / "lake")
+        (shop.home / "lake").symlink_to(disk.path / "lake")
+        shop.start_gateway()
+        shop.wait(shop.in_force, "the gateway to take the routes")
+        with visitors(shop.gateway_port) as traffic:
+            shop.wait(lambda: len(traffic.acknowledged) > 20, "feedback")
+            disk.fill()
+            told = len(traffic.acknowledged)
+            flusher = shop.home / "logs" / "flusher.log"
+            shop.wait(lambda: "events stay in the write-ahead log" in flusher.read_text(), "the flusher to say so")
+            shop.wait(lambda: len(traffic.acknowledged) > told + 50, "feedback to be taken all the same")
+            assert "No space left on device" in flusher.read_text()
+            before = shop.feedback_ids()  # readable as ever
+            assert not set(traffic.acknowledged[-20:]) & set(before)
+            disk.free()
+        assert traffic.refused == []
+        everything_told_is_there_once(shop, traffic)
 
 
 def predictions_go_on_and_feedback_is_refused(shop: World, trouble: Callable[[], Any], *, said: str) -> None:

@@ -191,10 +191,11 @@ class World:
 
     def start_gateway(self, *, workers: int = 1) -> None:
         """Start a gateway on a free port, and a flusher, and wait until the gateway is ready."""
+        log = self.home / "logs" / "gateway.log"
+        said = log.stat().st_size if log.exists() else 0  # by those before it
         self.start("gateway", "--json", "--port", "0", "--workers", str(workers))
         self.start("flusher")
-        log = self.home / "logs" / "gateway.log"
-        self.gateway_port = self.wait(lambda: _port(log), "the gateway's port")
+        self.gateway_port = self.wait(lambda: _port(log, said), "the gateway's port")
 
     def start_up(self, *, workers: int = 1) -> Started:
         """Start `leaven up` on a free port, and wait until everything runs."""
@@ -460,8 +461,8 @@ def processes_of(home: Path) -> dict[int, str]:
     return found
 
 
-def _port(log: Path) -> int | None:
-    for line in log.read_text().splitlines() if log.exists() else []:
+def _port(log: Path, since: int) -> int | None:
+    for line in log.read_bytes()[since:].splitlines() if log.exists() else []:
         with suppress(ValueError, KeyError, TypeError):
             return int(json.loads(line)["url"].rsplit(":", 1)[1])
     return None
