@@ -15,16 +15,17 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from leaven import __version__
 from leaven.cli.opening import opener_for
-from leaven.clock import clock_from
+from leaven.clock import Clock, clock_from
 from leaven.experiments.routing import RoutingTable
 from leaven.gateway.app import Gateway
 from leaven.gateway.counters import Counters
 from leaven.gateway.handover import decode_settings
 from leaven.gateway.http import Limits
+from leaven.gateway.metrics import SharedFacts
 from leaven.gateway.models import ModelHost
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.serving import Chance
@@ -33,6 +34,7 @@ from leaven.gateway.watch import TableWatch
 from leaven.gateway.worker import serve
 from leaven.settings import Settings, calm_threads
 from leaven.storage.wal import WriteAheadLog
+from leaven.storage.writers import backlog, watermark
 
 if TYPE_CHECKING:
     from leaven.storage.control.database import ControlDatabase
@@ -99,14 +101,28 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         counters=counters,
         log_first=settings.log_before_reply,
     )
-    gateway = Gateway(host, predicting, shadows, counters=counters, version=__version__, limits=Limits())
+    shared, behind = SharedFacts(settings.run / "workers", log.writer), dict[str, float]()
+    gateway = Gateway(
+        host,
+        predicting,
+        shadows,
+        counters=counters,
+        version=__version__,
+        limits=Limits(),
+        others=shared.others,
+        behind=behind.copy,
+    )
     source = RegistryTables(settings.database, log.writer, started_at=_wall_micros())
     watch = TableWatch(host, source, cache=settings.run / "tables", timer=time.monotonic)
     stop, looked = threading.Event(), threading.Event()
     watching = threading.Thread(
         target=watch.run, args=(stop,), kwargs={"looked": looked.set, "ready": gateway.begin}, name="tables"
     )
+    telling = threading.Thread(
+        target=shared.run, args=(stop, lambda: _told(gateway, behind, settings, clock)), name="facts", daemon=True
+    )
     watching.start()
+    telling.start()
     try:
         # The socket is shared: a worker that took connections before it has its models would refuse what others serve.
         looked.wait(_FIRST_LOOK_SECONDS)
@@ -114,8 +130,17 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     finally:
         stop.set()
         watching.join(5.0)
+        telling.join(5.0)
         log.close()
         logger.info("stopped; %s", log.counters())
+
+
+def _told(gateway: Gateway, behind: dict[str, float], settings: Settings, clock: Clock) -> dict[str, Any]:
+    """What this worker says of itself, with how far the lake is behind the log."""
+    now = clock.now()
+    behind["log_backlog_bytes"] = backlog(settings.wal).bytes
+    behind["log_lag_seconds"] = (now - watermark(settings.wal, now)).total_seconds()
+    return gateway.status()
 
 
 def _wall_micros() -> int:

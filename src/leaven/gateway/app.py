@@ -7,6 +7,7 @@ the reply. What follows from a reply (shadows) comes after it has been sent.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from leaven.errors import LeavenError
 from leaven.gateway import protocol
 from leaven.gateway.assigning import Assigning
+from leaven.gateway.batching import Batcher
 from leaven.gateway.counters import Counters
 from leaven.gateway.feedback import read_feedback
 from leaven.gateway.http import (
@@ -30,6 +32,7 @@ from leaven.gateway.http import (
     refusal,
 )
 from leaven.gateway.inference import Inference
+from leaven.gateway.metrics import Facts, exposition
 from leaven.gateway.models import ModelHost
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.refusals import NotReady, Overloaded, UnknownPath
@@ -52,13 +55,27 @@ class Gateway:
         counters: Counters,
         version: str,
         limits: Limits,
+        others: Callable[[], Sequence[Facts]] = tuple,
+        behind: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """Join the parts of a gateway of this Leaven `version`; it is not ready before `begin`."""
+        """Join the parts of a gateway of this Leaven `version`; it is not ready before `begin`.
+
+        Args:
+            host: What the loops are served with.
+            predicting: What answers rows.
+            shadows: Who answers beside.
+            counters: Of this process.
+            version: Of Leaven.
+            limits: Where it stops taking more.
+            others: Gives what the other workers of this home say of themselves.
+            behind: Gives how far the lake is behind the log, as facts of the status.
+        """
         self.ready = False
         self._host, self._predicting, self._shadows = host, predicting, shadows
         self._counters, self._limits, self._version = counters, limits, version
         self._inference, self._tabular = Inference(predicting, limits), Tabular(predicting, limits)
         self._assigning = Assigning(predicting, limits)
+        self._others, self._behind = others, behind
         self._under_way = 0
         self._draining = False
 
@@ -159,7 +176,7 @@ class Gateway:
         return json_answer(200, {"name": "leaven", "version": self._version, "extensions": protocol.EXTENSIONS})
 
     def _metrics(self) -> Answer:
-        text = self._counters.as_prometheus(self._shadows.counts)
+        text = exposition([self.status(), *self._others()])
         return Answer(200, text.encode(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
     def status(self) -> dict[str, Any]:
@@ -168,10 +185,23 @@ class Gateway:
             "ready": self.ready,
             "tables": [_table_facts(serving) for _, serving in sorted(self._host.serving.items())],
             "draining": self._host.draining(),
+            "models": _model_facts(self._host),
             "requests_under_way": self._under_way,
             "shadow_rows_pending": self._shadows.pending,
             **self._counters.as_facts(self._shadows.counts),
+            **self._behind(),
         }
+
+
+def _model_facts(host: ModelHost) -> list[dict[str, Any]]:
+    """What was asked of the models that share calls."""
+    return [
+        {"loop": loop, "version": version, "waiting": model.waiting,
+         **{name: model.counts[name] for name in ("calls", "rows", "shared")}}
+        for loop, serving in sorted(host.serving.items())
+        for version, model in serving.models.items()
+        if isinstance(model, Batcher)
+    ]  # fmt: skip
 
 
 def _table_facts(serving: Serving) -> dict[str, Any]:

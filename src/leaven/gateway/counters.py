@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
+
+LATENCY_EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+
+Arm = tuple[str, str, str]  # loop, arm, version
+
+
+class Latency:
+    """How long requests took: counts by bucket, the last one for all that took longer than the last edge."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(LATENCY_EDGES) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count a request."""
+        self.buckets[bisect_left(LATENCY_EDGES, seconds)] += 1
+        self.seconds += seconds
 
 
 class Counters:
@@ -22,74 +42,44 @@ class Counters:
         """
         self.worker = worker
         self.requests: Counter[int] = Counter()  # by HTTP status; 499 where the caller went away
-        self.predictions: Counter[tuple[str, str, str]] = Counter()  # rows by loop, arm and version
-        self.failures: Counter[tuple[str, str, str]] = Counter()  # of these, the arm gave no answer
-        self.fallbacks: Counter[tuple[str, str, str]] = Counter()  # of these, the champion stood in
+        self.predictions: Counter[Arm] = Counter()  # rows
+        self.failures: Counter[Arm] = Counter()  # of these, the arm gave no answer
+        self.fallbacks: Counter[Arm] = Counter()  # of these, the champion stood in
+        self.latency: dict[Arm, Latency] = {}  # of requests, by the arm of their first row
         self.feedback = 0  # reports acknowledged
         self._log, self._trouble = log, trouble
 
+    def took(self, arm: Arm, seconds: float) -> None:
+        """Count a request that an arm answered, and how long it took."""
+        latency = self.latency.get(arm)
+        if latency is None:
+            latency = self.latency[arm] = Latency()
+        latency.observe(seconds)
+
     def as_facts(self, shadows: Mapping[str, int]) -> dict[str, Any]:
-        """Return all counts as JSON-able values; `shadows` are those of the shadow queue."""
+        """Return all counts as JSON-able values; `shadows` are those of the shadow queue. Any thread may ask."""
+        # Copies first: the serving thread may add a key while this one goes through them.
         log = dict(self._log())
         return {
             "worker": self.worker,
-            "requests": {str(status): count for status, count in self.requests.items()},
+            "requests": {str(status): count for status, count in dict(self.requests).items()},
             "predictions": _by_arm(self.predictions),
             "failures": _by_arm(self.failures),
             "fallbacks": _by_arm(self.fallbacks),
+            "latency": [
+                {**_named(arm), "buckets": list(latency.buckets), "seconds": latency.seconds}
+                for arm, latency in dict(self.latency).items()
+            ],
             "predictions_dropped": log.get("dropped", 0),
             "feedback_acknowledged": self.feedback,
             "shadows": dict(shadows),
             "log": log | {"trouble": self._trouble()},
         }
 
-    def as_prometheus(self, shadows: Mapping[str, int]) -> str:
-        """Return all counts in Prometheus' text format, each labelled with the worker."""
-        lines: list[str] = []
 
-        def family(
-            name: str, about: str, samples: Mapping[tuple[tuple[str, str], ...], float], kind: str = "counter"
-        ) -> None:
-            lines.extend((f"# HELP leaven_{name} {about}", f"# TYPE leaven_{name} {kind}"))
-            for labels, count in samples.items():
-                written = ",".join(f'{key}="{_escaped(text)}"' for key, text in (("worker", self.worker), *labels))
-                lines.append(f"leaven_{name}{{{written}}} {count}")
-
-        family("requests_total", "Requests answered.", {(("status", str(s)),): n for s, n in self.requests.items()})
-        family("predictions_total", "Rows answered.", {_labels(key): n for key, n in self.predictions.items()})
-        family("failures_total", "Rows an arm failed on.", {_labels(key): n for key, n in self.failures.items()})
-        family("fallbacks_total", "Rows the champion answered for a failed arm.",
-               {_labels(key): n for key, n in self.fallbacks.items()})  # fmt: skip
-        log = dict(self._log())
-        family("log_dropped_total", "Records of predictions that the log did not keep.", _by_reason(log, "dropped"))
-        family("log_refused_total", "Events that the log did not keep, and whose sender was told so.",
-               _by_reason(log, "refused"))  # fmt: skip
-        family("log_failures_total", "Errors of the log's disk.", {(): log.get("failures", 0)})
-        family("log_syncs_total", "Syncs of the log's disk.", {(): log.get("syncs", 0)})
-        family("log_sync_seconds_total", "Time that these took.", {(): log.get("sync_us", 0) / 1e6})
-        family("log_failing", "1 while the log takes nothing because of its disk.", {(): int(bool(self._trouble()))},
-               kind="gauge")  # fmt: skip
-        family("log_queued", "Events that wait to be written.", {(): log.get("queued", 0)}, kind="gauge")
-        family("feedback_acknowledged_total", "Reports made durable.", {(): self.feedback})
-        family("shadow_rows_total", "Rows offered to shadows.", {(("outcome", o),): n for o, n in shadows.items()})
-        return "\n".join(lines) + "\n"
+def _named(arm: Arm) -> dict[str, str]:
+    return dict(zip(("loop", "arm", "version"), arm, strict=True))
 
 
-def _labels(key: tuple[str, str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(zip(("loop", "arm", "version"), key, strict=True))
-
-
-def _by_reason(log: Mapping[str, int], what: str) -> dict[tuple[tuple[str, str], ...], float]:
-    return {
-        (("reason", name.removeprefix(f"{what}_")),): count
-        for name, count in log.items()
-        if name.startswith(f"{what}_")
-    }
-
-
-def _by_arm(counts: Mapping[tuple[str, str, str], int]) -> list[dict[str, Any]]:
-    return [dict(_labels(key)) | {"rows": count} for key, count in counts.items()]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _by_arm(counts: Mapping[Arm, int]) -> list[dict[str, Any]]:
+    return [_named(arm) | {"rows": count} for arm, count in dict(counts).items()]

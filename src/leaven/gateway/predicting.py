@@ -82,7 +82,7 @@ class Predicting:
             ModelFailed: there is no answer; what failed is written down.
             LogUnavailable: the reply was to wait for the log, which cannot keep it.
         """
-        now = self.clock.micros()
+        began, now = self.chance.timer(), self.clock.micros()
         prediction = await predict(serving, rows, pinned=version, at=now, chance=self.chance, key=key)
         self._count(serving.table.loop, prediction)
         if self._log_first:
@@ -90,6 +90,8 @@ class Predicting:
         else:
             for record in prediction.records:
                 self._log.append(record)  # which counts what it has no room for
+        first = prediction.records[0]
+        self._counters.took((serving.table.loop, first.arm, first.version), self.chance.timer() - began)
         if prediction.failure is not None:
             raise prediction.failure
         return prediction

@@ -71,7 +71,7 @@ class Shadows:
     @property
     def pending(self) -> int:
         """Rows that wait or are being answered."""
-        return self._waiting + sum(self._answering.values())
+        return self._waiting + sum(list(self._answering.values()))  # a copy: any thread may ask
 
     def offer(self, serving: Serving, prediction: Prediction) -> None:
         """Queue the rows of `prediction` for the shadows of its table, as far as there is room."""
