@@ -30,6 +30,7 @@ ADAPTERS: dict[str, frozenset[str]] = {
     "learners": words("loopfile"),
     "loopfile": words(""),
     "gateway": words("registry learners"),
+    "integrations": words(""),
 }
 COMPOSITION = words("controller app system cli demo __init__ __main__")
 

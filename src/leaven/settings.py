@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from leaven.errors import BadDefinition
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -21,6 +23,7 @@ class Settings:
     clock: str
     durability: str
     log_before_reply: bool
+    traces: str
     seal_seconds: float
     load_seconds: float
     challenger_seconds: float
@@ -59,6 +62,7 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         clock=env.get("LEAVEN_CLOCK", "system"),
         durability=env.get("LEAVEN_DURABILITY", "fsync"),
         log_before_reply=env.get("LEAVEN_LOG_BEFORE_REPLY", "") not in ("", "0"),
+        traces=_one_of(env, "LEAVEN_TRACES", ("off", "otlp", "console")),
         seal_seconds=float(env.get("LEAVEN_SEAL_SECONDS", "5")),
         load_seconds=float(env.get("LEAVEN_LOAD_SECONDS", "300")),
         challenger_seconds=float(env.get("LEAVEN_CHALLENGER_SECONDS", "2")),
@@ -72,6 +76,13 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
     )
 
 
+def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...], *, otherwise: str | None = None) -> str:
+    given = env.get(name) or otherwise or choices[0]
+    if given not in choices:
+        raise BadDefinition(name, f"{given!r} is none of its values", f"Set it to {', '.join(choices)}.")
+    return given
+
+
 def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
     """Return the environment of a process that belongs to this installation and ends with the process `parent`."""
     return os.environ | {
@@ -81,6 +92,7 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_CLOCK": settings.clock,
         "LEAVEN_DURABILITY": settings.durability,
         "LEAVEN_LOG_BEFORE_REPLY": "1" if settings.log_before_reply else "",
+        "LEAVEN_TRACES": settings.traces,
         "LEAVEN_SEAL_SECONDS": str(settings.seal_seconds),
         "LEAVEN_LOAD_SECONDS": str(settings.load_seconds),
         "LEAVEN_CHALLENGER_SECONDS": str(settings.challenger_seconds),

@@ -37,6 +37,7 @@ from leaven.storage.wal import WriteAheadLog
 from leaven.storage.writers import backlog, watermark
 
 if TYPE_CHECKING:
+    from leaven.integrations.opentelemetry import Traced
     from leaven.storage.control.database import ControlDatabase
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         others=shared.others,
         behind=behind.copy,
     )
+    traced = _traced(gateway, settings, log.writer)
     source = RegistryTables(settings.database, log.writer, started_at=_wall_micros())
     watch = TableWatch(host, source, cache=settings.run / "tables", timer=time.monotonic)
     stop, looked = threading.Event(), threading.Event()
@@ -126,13 +128,25 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     try:
         # The socket is shared: a worker that took connections before it has its models would refuse what others serve.
         looked.wait(_FIRST_LOOK_SECONDS)
-        serve(gateway, listening, last=shadows.stop, parent=parent)
+        serve(gateway, listening, last=shadows.stop, wrapped=traced, parent=parent)
     finally:
+        if traced is not None:
+            traced.close()
         stop.set()
         watching.join(5.0)
         telling.join(5.0)
         log.close()
         logger.info("stopped; %s", log.counters())
+
+
+def _traced(gateway: Gateway, settings: Settings, worker: str) -> Traced | None:
+    """The gateway with each request in a span, where the settings ask for that."""
+    if settings.traces == "off":
+        return None
+    from leaven.integrations.opentelemetry import Traced
+
+    return Traced(gateway, exporter=cast(Literal["otlp", "console"], settings.traces), version=__version__,
+                  instance=worker)  # fmt: skip
 
 
 def _told(gateway: Gateway, behind: dict[str, float], settings: Settings, clock: Clock) -> dict[str, Any]:

@@ -156,6 +156,7 @@ class Gateway:
         )
         await predicting.durable(reports)
         self._counters.feedback += len(reports)
+        scope["leaven.reports"] = reports  # for who traces requests
         return json_answer(200, {"accepted": len(reports), "ids": [report.id for report in reports]})
 
     def _about_server(self, path: str, scope: Scope) -> Answer:

@@ -9,6 +9,7 @@ from leaven.gateway.http import (
     BINARY,
     JSON,
     Answer,
+    Headers,
     Limits,
     Receive,
     Scope,
@@ -63,12 +64,7 @@ class Inference:
         )  # fmt: skip
         body, json_length = protocol.format_reply(reply, request)
         headers = [JSON] if json_length is None else [BINARY, (b"inference-header-content-length", b"%d" % json_length)]
-        if len(prediction.ids) == 1:
-            headers += (
-                (b"leaven-prediction-id", as_header(prediction.ids[0])),
-                (b"leaven-version", as_header(prediction.versions[0])),
-                (b"leaven-arm", as_header(prediction.arms[0])),
-            )
+        headers += prediction_headers(prediction)
         return Answer(200, body, headers, self._predicting.afterwards(serving, prediction))
 
     def _about(self, model: str, version: str | None, verb: str, ready: bool) -> Answer:
@@ -78,6 +74,17 @@ class Inference:
         if verb == "ready":
             return json_answer(200 if ready else 503, {"name": model, "ready": ready})
         return json_answer(200, metadata(serving))
+
+
+def prediction_headers(prediction: Prediction) -> Headers:
+    """Return what a reply to one row says of it in its headers; several rows say it in the body alone."""
+    if len(prediction.ids) != 1:
+        return []
+    return [
+        (b"leaven-prediction-id", as_header(prediction.ids[0])),
+        (b"leaven-version", as_header(prediction.versions[0])),
+        (b"leaven-arm", as_header(prediction.arms[0])),
+    ]
 
 
 def said_unit(headers: dict[bytes, bytes]) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from leaven.gateway.features import columns_of
 from leaven.gateway.http import Answer, Limits, Receive, Scope, json_answer, read_body
-from leaven.gateway.inference import said_key, said_unit
+from leaven.gateway.inference import prediction_headers, said_key, said_unit
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.protocol import decode_json
 from leaven.gateway.refusals import BadRequest, shown
@@ -51,7 +51,8 @@ class Tabular:
         version = None if written.version is None else str(written.version)
         prediction = await self._predicting.answer(serving, rows, version=version, key=said_key(headers))
         reply = _reply(model, prediction, _ignored(written.rows, schema))
-        return Answer(200, reply.body, reply.headers, self._predicting.afterwards(serving, prediction))
+        headers_out = [*reply.headers, *prediction_headers(prediction)]
+        return Answer(200, reply.body, headers_out, self._predicting.afterwards(serving, prediction))
 
 
 def rows_of(written: list[Row], schema: Schema, *, units: list[str | None]) -> Rows:

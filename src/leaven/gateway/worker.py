@@ -18,9 +18,11 @@ from contextlib import contextmanager
 import uvicorn
 
 from leaven.gateway.app import Gateway
+from leaven.gateway.http import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they are the ones who close
 
 
@@ -29,6 +31,7 @@ def serve(
     listening: socket.socket,
     *,
     last: Callable[[], Awaitable[None]],
+    wrapped: App | None = None,
     linger: float = 0.3,
     grace: int = 10,
     parent: int | None = None,
@@ -39,16 +42,18 @@ def serve(
         gateway: What answers.
         listening: A bound socket, shared with other workers; this process's copy is closed at the end.
         last: Done once every request has been answered.
+        wrapped: The gateway as it is to be called, where something stands around it.
         linger: Seconds in which open connections get to their next reply, before idle ones are closed.
         grace: Seconds that requests under way may still take after that.
         parent: Descriptor of a pipe that the supervisor holds open: its end means that the supervisor is gone.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(gateway, listening, last, linger, grace, parent))
+        runner.run(_serve(gateway, wrapped or gateway, listening, last, linger, grace, parent))
 
 
 async def _serve(
     gateway: Gateway,
+    app: App,
     listening: socket.socket,
     last: Callable[[], Awaitable[None]],
     linger: float,
@@ -57,7 +62,7 @@ async def _serve(
 ) -> None:
     server = _Server(
         uvicorn.Config(
-            gateway,
+            app,
             http="httptools",
             ws="none",
             lifespan="off",
