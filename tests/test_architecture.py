@@ -31,6 +31,7 @@ ADAPTERS: dict[str, frozenset[str]] = {
     "loopfile": words(""),
     "gateway": words("registry learners"),
     "integrations": words(""),
+    "client": words(""),
 }
 COMPOSITION = words("controller app system cli demo __init__ __main__")
 
@@ -286,9 +287,12 @@ def test_the_command_line_loads_nothing_heavy_for_its_help():
 
 
 def test_the_client_loads_no_server():
-    if file_of("leaven.client") is not None:
-        reached = {name.split(".")[1] for name in loaded_with("leaven.client") if name.startswith("leaven.")}
-        assert reached <= CORE | {"client"}
+    every = [file for file in modules() if part_of(file) == "client"]
+    reached = {name for file in every for name in loaded_with(name_of(file))}
+    assert {name.split(".")[1] for name in reached if name.startswith("leaven.")} <= words(
+        "client clock duration errors settings"
+    )
+    assert not {name.split(".")[0] for name in reached} & (HEAVY | {"numpy", "uvicorn", "starlette"})
 
 
 def folders() -> list[Path]:

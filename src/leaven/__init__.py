@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from leaven.client import AsyncClient as AsyncClient
+    from leaven.client import Client as Client
     from leaven.events import Happens as Happens
     from leaven.events import Label as Label
     from leaven.loop import Feature as Feature
     from leaven.loop import Loop as Loop
 
 __version__ = "0.1.0"
-__all__ = ["Feature", "Happens", "Label", "Loop", "__version__"]
+__all__ = ["AsyncClient", "Client", "Feature", "Happens", "Label", "Loop", "__version__"]
 
-_HOME = {"Feature": "leaven.loop", "Loop": "leaven.loop", "Happens": "leaven.events", "Label": "leaven.events"}
+_HOME = {
+    "AsyncClient": "leaven.client",
+    "Client": "leaven.client",
+    "Feature": "leaven.loop",
+    "Happens": "leaven.events",
+    "Label": "leaven.events",
+    "Loop": "leaven.loop",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -83,6 +83,27 @@ def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...], *, othe
     return given
 
 
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How an application reaches its gateway; see `docs/howto/client.md`."""
+
+    gateway: str
+    token: str | None
+    spool: Path | None
+    ca: Path | None
+
+
+def client_settings_from(environment: Mapping[str, str] | None = None) -> ClientSettings:
+    """Return what `environment` (the process's own by default) says to a client."""
+    env = os.environ if environment is None else environment
+    return ClientSettings(
+        gateway=env.get("LEAVEN_GATEWAY", "http://127.0.0.1:8080"),
+        token=env.get("LEAVEN_TOKEN") or None,
+        spool=Path(env["LEAVEN_SPOOL"]) if env.get("LEAVEN_SPOOL") else None,
+        ca=Path(env["LEAVEN_CA"]) if env.get("LEAVEN_CA") else None,
+    )
+
+
 def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
     """Return the environment of a process that belongs to this installation and ends with the process `parent`."""
     return os.environ | {
