@@ -206,8 +206,10 @@ class RunningGateway:
 
 
 @contextmanager
-def gateway_on(settings: Settings, *, workers: int = 1, errors: Path | None = None) -> Iterator[RunningGateway]:
-    """Run `leaven gateway` on a free port until the block ends."""
+def gateway_on(
+    settings: Settings, *, workers: int = 1, errors: Path | None = None, port: int = 0
+) -> Iterator[RunningGateway]:
+    """Run `leaven gateway` on this port, or on a free one, until the block ends."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
     environment |= {
         name: said for name, said in environment_for_parts(settings, parent=0).items() if name.startswith("LEAVEN_")
@@ -218,7 +220,7 @@ def gateway_on(settings: Settings, *, workers: int = 1, errors: Path | None = No
     errors = errors or settings.home / "gateway.log"
     with errors.open("a") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "leaven", "gateway", "--json", "--port", "0", "--workers", str(workers),
+            [sys.executable, "-m", "leaven", "gateway", "--json", "--port", str(port), "--workers", str(workers),
              "--home", str(settings.home)],
             stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment,
         )  # fmt: skip

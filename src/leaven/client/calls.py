@@ -20,7 +20,7 @@ from leaven.client.requests import (
     assign_request,
     feedback_request,
     parts_of,
-    predict_request,
+    predict_requests,
     sent_report,
 )
 from leaven.client.retries import Asking, Steps, Work
@@ -56,13 +56,11 @@ class Calls:
         end: float,
     ) -> Steps[list[Prediction]]:
         """Return the predictions for `rows`, in order; for none, without asking."""
-        request = predict_request(
-            loop, rows, [None] * len(rows) if units is None else units, self.new_id() if key is None else key
-        )
-        if not rows:
-            return []
-        reply: Reply = yield from self.asking.ask(request, deadline=end)
-        return read_predictions(reply, url=self.asking.url, rows=len(rows))
+        predictions: list[Prediction] = []
+        for request, count in predict_requests(loop, rows, units, self.new_id() if key is None else key):
+            reply: Reply = yield from self.asking.ask(request, deadline=end)
+            predictions += read_predictions(reply, url=self.asking.url, rows=count)
+        return predictions
 
     def assign(self, loop: str, unit: str, end: float) -> Steps[Assignment]:
         """Return the arm of `unit`."""

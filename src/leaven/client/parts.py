@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from leaven import __version__
 from leaven.client.calls import Calls
 from leaven.client.errors import BadCall
 from leaven.client.requests import Address, address_of, header_text
@@ -65,7 +64,7 @@ def parts_from(
     if retries < 0:
         raise BadCall("retries", f"{retries} is negative", "Give 0 for a single attempt.")
     address = address_of(url)
-    headers = [("user-agent", f"leaven-python/{__version__}"), ("accept", "application/json")]
+    headers = [("user-agent", "leaven-client"), ("accept", "application/json")]
     if token is not None:
         headers.append(("authorization", f"Bearer {header_text(token, 'token')}"))
     asking = Asking(url, retries, Backoff(), timer, clock.now, rng)

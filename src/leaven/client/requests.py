@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -17,8 +17,9 @@ from leaven.client.errors import BadCall
 from leaven.client.http1 import Request
 from leaven.duration import micros
 
+T = TypeVar("T")
 Kind = Literal["label", "event", "correction"]
-PART = 1_000  # reports per request; the gateway takes ten times as many
+PART = 1_000  # reports or rows per request; the gateway takes ten times as many
 _JSON = ("content-type", "application/json")
 
 
@@ -94,25 +95,35 @@ def feedback_request(reports: Sequence[SentReport]) -> Request:
     return Request("POST", "/v1/feedback", encode({"feedback": reports}, "feedback"), (_JSON,))
 
 
-def parts_of(reports: Sequence[SentReport]) -> Iterator[Sequence[SentReport]]:
-    """Yield `reports` in order, in parts that the gateway takes at once."""
-    for start in range(0, len(reports), PART):
-        yield reports[start : start + PART]
+def parts_of(many: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield `many` in order, in parts that the gateway takes at once."""
+    for start in range(0, len(many), PART):
+        yield many[start : start + PART]
 
 
-def predict_request(loop: str, rows: Sequence[Mapping[str, Any]], units: Sequence[str | None], key: str) -> Request:
-    """Return the request for predictions for `rows`; its key makes it safe to send twice.
+def predict_requests(
+    loop: str, rows: Sequence[Mapping[str, Any]], units: Sequence[str | None] | None, key: str
+) -> list[tuple[Request, int]]:
+    """Return the requests for predictions for `rows`, each with its number of rows; keys make them safe to send twice.
 
     Raises:
         BadCall: there is not one unit per row, a value is nothing that JSON can say, or the key is no header.
     """
+    header_text(key, "key")
+    units = [None] * len(rows) if units is None else units
     if len(units) != len(rows):
         raise BadCall("units", f"{len(units)} units for {len(rows)} rows", "Give one per row.")
+    parts = list(zip(parts_of(rows), parts_of(units), strict=True))
+    keys = [key] if len(parts) == 1 else [f"{key}-{index}" for index in range(len(parts))]
+    return [(_predict_request(loop, *part, key), len(part[0])) for part, key in zip(parts, keys, strict=True)]
+
+
+def _predict_request(loop: str, rows: Sequence[Mapping[str, Any]], units: Sequence[str | None], key: str) -> Request:
     body: dict[str, Any] = {"rows": rows}
     if any(unit is not None for unit in units):
         body |= {"unit": units[0]} if len(units) == 1 else {"units": units}
-    header = ("idempotency-key", header_text(key, "key"))
-    return Request("POST", f"/v1/models/{quote(loop, safe='')}/predict", encode(body, "rows"), (_JSON, header))
+    path = f"/v1/models/{quote(loop, safe='')}/predict"
+    return Request("POST", path, encode(body, "rows"), (_JSON, ("idempotency-key", key)))
 
 
 def assign_request(loop: str, unit: str) -> Request:

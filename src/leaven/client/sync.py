@@ -129,9 +129,12 @@ class Client:
         key: str | None = None,
         timeout: float | None = None,
     ) -> list[Prediction]:
-        """Return the predictions for `rows`, in order, asked for in one request; `units` has one per row.
+        """Return the predictions for `rows`, in order; `units` has one per row.
 
-        Raises as `predict` does; one bad row refuses them all.
+        They are asked for a thousand at a time, within one `timeout`. One bad row refuses its thousand. Asked again
+        with the same `key` and rows, those that were answered before are the same predictions.
+
+        Raises as `predict` does.
         """
         return self._run(self._calls.predict_many(loop, rows, units, key, self._parts.end(timeout)))
 
