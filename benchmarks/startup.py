@@ -1,4 +1,4 @@
-"""How long until `leaven --help` answers, against a bare start of the same Python?"""
+"""How long until `leaven --help` answers, or a client can be made, against a bare start of the same Python?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ ROUNDS = 10
 COMMANDS = {
     "bare python": [sys.executable, "-c", "pass"],
     "import leaven": [sys.executable, "-c", "import leaven"],
+    "import http.client": [sys.executable, "-c", "import http.client"],
+    "from leaven import Client": [sys.executable, "-c", "from leaven import Client"],
+    "from leaven import AsyncClient": [sys.executable, "-c", "from leaven import AsyncClient"],
+    "import asyncio": [sys.executable, "-c", "import asyncio"],
     "leaven --version": [sys.executable, "-m", "leaven", "--version"],
     "leaven --help": [sys.executable, "-m", "leaven", "--help"],
 }
@@ -48,5 +52,5 @@ if __name__ == "__main__":
     bare = starts["bare python"]
     for name, start in starts.items():
         ratio = f"{start.cpu / bare.cpu:5.1f} x bare"
-        print(f"{name:18} {start.cpu:6.3f} s CPU  {ratio}  {start.wall:6.3f} s wall", file=sys.stderr)
+        print(f"{name:31} {start.cpu:6.3f} s CPU  {ratio}  {start.wall:6.3f} s wall", file=sys.stderr)
     print(json.dumps({name: {"cpu_s": round(s.cpu, 4), "wall_s": round(s.wall, 4)} for name, s in starts.items()}))

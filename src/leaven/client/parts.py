@@ -64,7 +64,8 @@ def parts_from(
     if retries < 0:
         raise BadCall("retries", f"{retries} is negative", "Give 0 for a single attempt.")
     address = address_of(url)
-    headers = [("user-agent", "leaven-client"), ("accept", "application/json")]
+    # Without the last, a proxy would be free to compress.
+    headers = [("user-agent", "leaven-client"), ("accept", "application/json"), ("accept-encoding", "identity")]
     if token is not None:
         headers.append(("authorization", f"Bearer {header_text(token, 'token')}"))
     asking = Asking(url, retries, Backoff(), timer, clock.now, rng)

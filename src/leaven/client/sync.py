@@ -175,8 +175,9 @@ class Client:
     def feedback_many(self, loop: str, reports: Iterable[Report], *, timeout: float | None = None) -> list[str]:
         """Report many; return their ids once all are kept.
 
-        They are sent a thousand at a time, in order, within one `timeout`. One that the gateway refuses stops it there:
-        give the reports ids of your own, and what was kept before will not count twice when you repeat them.
+        They are sent a thousand at a time, in order, within one `timeout`. One that the gateway refuses stops it there
+        (the index that it names counts within its thousand): give the reports ids of your own, and what was kept before
+        will not count twice when you repeat them.
 
         Raises as `feedback` does.
         """
@@ -251,7 +252,7 @@ class _Background:
     def ensure(self) -> None:
         """Let the thread run."""
         with self._lock:
-            if self._thread is None and not self._told.is_set():
+            if not self._told.is_set() and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._deliver, name="leaven-spool", daemon=True)
                 self._thread.start()
 
