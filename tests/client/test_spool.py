@@ -184,6 +184,19 @@ def test_processes_share_a_folder_and_each_keeps_its_order(tmp_path: Path):
         assert [each for each in found if each[0] == name] == [f"{name}-{number}" for number in range(300)]
 
 
+def test_nothing_is_lost_between_those_who_write_and_the_one_who_delivers(tmp_path: Path):
+    """A writer that had opened the file when it was finished would write into one that is removed."""
+    spool, found = Spool(tmp_path, limit=1), list[str]()
+    processes = [writer(tmp_path, name, "200") for name in "abc"]
+    while any(process.poll() is None for process in processes) or spool.waiting():
+        for file in spool.finish():
+            found += [report.id for report in spool.read(file).reports]
+            spool.delivered(file, [])
+    told = [name for process in processes for name in process.communicate()[0].split()]
+    assert len(found) == len(told) == 600
+    assert set(found) == set(told)
+
+
 def test_what_was_kept_survives_kill_9_at_any_moment(tmp_path: Path):
     spool, kept = Spool(tmp_path, limit=1), []
     for turn in range(6):

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from leaven.client.errors import SpoolFailed, SpoolFull
-from leaven.client.forks import tell_after_fork
 from leaven.client.requests import SentReport
 from leaven.client.spool_format import SetAside, SpoolContent, from_lines, set_aside_lines, to_lines
 
@@ -53,8 +51,6 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             for name in ("lock", "delivering"):
                 os.close(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600))
-        self._mutex = threading.Lock()
-        tell_after_fork(self)
 
     def append(self, reports: Sequence[SentReport]) -> None:
         """Keep `reports`: when this returns, they survive the end of the process and a power cut.
@@ -137,18 +133,20 @@ class Spool:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among the threads of this process and among all processes; held for a write and a sync at most."""
-        with self._mutex:
-            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """Alone among all threads and processes; held for a write and a sync at most.
+
+        Each opens the file anew, so the lock keeps threads apart as well.
+        """
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                try:
-                    yield
-                finally:
-                    # Not left to close: a process that was forked meanwhile holds the same open file.
-                    fcntl.flock(handle, fcntl.LOCK_UN)
+                yield
             finally:
-                os.close(handle)
+                # Not left to close: a process that was forked meanwhile holds the same open file.
+                fcntl.flock(handle, fcntl.LOCK_UN)
+        finally:
+            os.close(handle)
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -158,10 +156,6 @@ class Spool:
             raise
         except OSError as error:
             raise SpoolFailed(str(self.folder), error.strerror or str(error)) from error
-
-    def forked(self) -> None:
-        """In a forked child: forget a lock that a thread of the parent may hold."""
-        self._mutex = threading.Lock()
 
 
 def _append(path: Path, lines: bytes) -> int:
