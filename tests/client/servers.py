@@ -14,9 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import uvloop
+
 from leaven.client import AsyncClient, Client
 
-Kinds = ("sync", "async")
+Kinds = ("sync", "async", "uvloop")
 
 
 @dataclass
@@ -132,9 +134,9 @@ def well(stream: socket.socket, got: Got) -> None:
 class Waiting:
     """An asynchronous client, each call of which is waited for."""
 
-    def __init__(self, *given: Any, **options: Any) -> None:
+    def __init__(self, kind: str, *given: Any, **options: Any) -> None:
         self._client = AsyncClient(*given, **options)  # no loop runs yet
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop if kind == "uvloop" else None)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
@@ -150,7 +152,7 @@ class Waiting:
 
 def client(kind: str, *given: Any, **options: Any) -> Any:
     """A client of this kind, to be used in a `with` block."""
-    return Client(*given, **options) if kind == "sync" else Waiting(*given, **options)
+    return Client(*given, **options) if kind == "sync" else Waiting(kind, *given, **options)
 
 
 def rest(asked: Any, seconds: float = 0.02) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from leaven.client.http1 import Broken, Reply, ReplyReader, to_bytes
 from leaven.client.parts import IDLE, Parts
@@ -65,7 +66,7 @@ class TransportPool:
     async def _connect(self) -> _Connection:
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                _Connection, self._address.host, self._address.port, ssl=self._tls, happy_eyeballs_delay=0.25
+                _Connection, self._address.host, self._address.port, ssl=self._tls
             )
         except OSError as error:
             raise Broken(f"no connection: {error}") from None
@@ -115,8 +116,7 @@ class _Connection(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         if self._reader is None:  # nobody asked: it cannot be trusted with the next request
