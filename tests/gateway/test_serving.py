@@ -19,8 +19,10 @@ def raises(_: float) -> float:
     raise ValueError("no such colour")
 
 
-def ask(serving: Serving, xs: list[float], units: list[str | None], *, pinned: str | None = None) -> Prediction:
-    return asyncio.run(predict(serving, some_rows(xs, units), pinned=pinned, at=5, chance=a_chance()))
+def ask(
+    serving: Serving, xs: list[float], units: list[str | None], *, pinned: str | None = None, key: str | None = None
+) -> Prediction:
+    return asyncio.run(predict(serving, some_rows(xs, units), pinned=pinned, at=5, chance=a_chance(), key=key))
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.floats(-1e6, 1e6)), min_size=1, max_size=20))
@@ -102,3 +104,17 @@ def test_a_named_version_bypasses_assignment():
 def test_a_version_that_is_not_loaded_is_refused_naming_those_that_are():
     with pytest.raises(UnknownVersion, match=r"Loaded: 1;"):
         ask(a_serving({"1": Says(float)}), [1.0], ["u"], pinned="9")
+
+
+def test_a_request_repeated_under_its_key_is_the_same_predictions():
+    serving = a_serving({"1": Says(float)})
+    first, again, other = (ask(serving, [1.0, 2.0], ["u", "v"], key=key).ids for key in ("k", "k", "l"))
+    assert first == again
+    assert not set(first) & set(other)
+    assert [len(name) for name in first] == [34, 34]
+
+
+def test_a_failure_does_not_take_the_id_of_what_is_answered_later_under_the_same_key():
+    failed = ask(a_serving({"1": Says(raises)}), [1.0], ["u"], key="k")
+    answered = ask(a_serving({"1": Says(float)}), [1.0], ["u"], key="k")
+    assert failed.records[0].id != answered.ids[0]

@@ -89,10 +89,17 @@ async def predict(
     units = [unit if unit is not None else chance.new_id() for unit in rows.units]
     places = _places(table, units) if pinned is None else []
     routes = _routes(table, places, rows.count) if pinned is None else [_pin(serving, pinned)] * rows.count
-    # Never the request's own id: clients count these from 1, and two predictions of one id would be one.
-    ids = _ids(chance.new_id() if key is None else _id_of(table.loop, key), rows.count)
     answered = await _ask_arms(serving, rows, routes, chance.timer)
     answers, errors, seconds = answered.answers, answered.errors, answered.seconds
+    versions = [route.version for route in routes]
+    failure, fallbacks = None, list[int]()
+    if any(errors):
+        failure = await _stand_in(serving, rows, routes, answers, errors, versions)
+        fallbacks = [row for row, error in enumerate(errors) if error is not None] if failure is None else []
+    # Never the request's own id: clients count these from 1, and two predictions of one id would be one. A request that
+    # gets no answer is sent again under its key: the failure must not take the place of what is answered then.
+    fresh = key is None or failure is not None
+    ids = _ids(chance.new_id() if fresh else _id_of(table.loop, str(key)), rows.count)
     records = [
         PredictionServed(
             table.loop, ids[row], at, units[row], "live", route.arm, route.version, route.propensity,
@@ -101,11 +108,6 @@ async def predict(
         )
         for row, route in enumerate(routes)
     ]  # fmt: skip
-    versions = [route.version for route in routes]
-    failure, fallbacks = None, list[int]()
-    if any(errors):
-        failure = await _stand_in(serving, rows, routes, answers, errors, versions)
-        fallbacks = [row for row, error in enumerate(errors) if error is not None] if failure is None else []
     return Prediction(
         answers, ids, versions, [route.arm for route in routes], [route.propensity for route in routes],
         records, places, rows.columns, failure, fallbacks,
