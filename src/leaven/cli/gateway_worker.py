@@ -176,6 +176,8 @@ def main() -> None:
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     calm_threads(1)
+    # A thread that opens a version must not keep the one that serves waiting for the usual five milliseconds.
+    sys.setswitchinterval(0.0005)
     listening = socket.socket(fileno=int(sys.argv[1]))
     pipe = sys.stdin.fileno()
     run_worker(decode_settings(_read_line(pipe)), listening, parent=pipe)

@@ -1,7 +1,9 @@
 """Which parts is the process of one version made of?
 
 Run by a gateway worker as `python -m leaven.cli.model_process SOCKET`: it loads the version that the first message
-names and answers until the gateway is gone.
+names and answers until the gateway is gone. Loading, which may take a core for seconds, gives way to everything else on
+the machine; answering does not. A thread's priority is its own and cannot be raised again, so libraries and model are
+loaded by one thread, which gives its own away first, and another one answers.
 """
 
 from __future__ import annotations
@@ -10,37 +12,69 @@ import os
 import signal
 import socket
 import sys
+import threading
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+if TYPE_CHECKING:
+    from leaven.gateway.answering import Answers
 
-from leaven.cli.opening import load_artifact_of
-from leaven.gateway.answering import Answers
-from leaven.gateway.handover import decode_settings
-from leaven.gateway.isolation import answer_until_closed
-from leaven.settings import calm_threads, limit_memory
-
-
-class Hello(msgspec.Struct):
-    """What the gateway says first."""
-
-    artifact: str
-    settings: bytes
+_NICENESS = 15
 
 
-def _loaded(said: bytes) -> Answers:
-    hello = msgspec.msgpack.decode(said, type=Hello)
-    settings = decode_settings(hello.settings)
+class Loading:
+    """Loads on a thread that gives way."""
+
+    def __init__(self) -> None:
+        self._said = b""
+        self._outcome: Any = None
+        self._told, self._ended = threading.Event(), threading.Event()
+        threading.Thread(target=self._work, name="loading", daemon=True).start()
+
+    def load(self, said: bytes) -> Answers:
+        """Return the version that the gateway named, or raise what kept it from being loaded."""
+        self._said = said
+        self._told.set()
+        self._ended.wait()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        model: Answers = self._outcome
+        return model
+
+    def _work(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        import leaven.gateway.isolation  # noqa: F401  which the other thread waits for
+
+        self._told.wait()
+        try:
+            self._outcome = _version(self._said)
+        except Exception as error:
+            self._outcome = error
+        self._ended.set()
+
+
+def _version(said: bytes) -> Answers:
+    import msgspec
+
+    from leaven.cli.opening import load_artifact_of
+    from leaven.gateway.handover import decode_settings
+    from leaven.settings import calm_threads, limit_memory
+
+    calm_threads(1)
+    hello = msgspec.msgpack.decode(said)
+    settings = decode_settings(hello["settings"])
     limit_memory(settings.challenger_memory_mb)
-    return load_artifact_of(settings, hello.artifact)
+    return load_artifact_of(settings, hello["artifact"])
 
 
 def main() -> None:
     """Answer over the socket whose descriptor is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the gateway ends us in its turn
-    calm_threads(1)
+    loading = Loading()
     with socket.socket(fileno=int(sys.argv[1])) as there:
+        from leaven.gateway.isolation import answer_until_closed
+
         try:
-            answer_until_closed(there, _loaded)
+            answer_until_closed(there, loading.load)
         except BrokenPipeError:
             os._exit(0)  # the gateway went away while it was being told something
 
