@@ -141,7 +141,7 @@ class XGBoost:
 
 
 class XGBoostModel:
-    """A loaded booster; prediction is read-only, so threads may share it."""
+    """A booster as XGBoost's own package asks it; prediction is read-only, so threads may share it."""
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster
@@ -160,11 +160,16 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
         ModelDamaged: the files are incomplete or unreadable.
     """
     from leaven.learners.direct import prefer_direct
-    from leaven.learners.direct.xgboost import direct_form
+    from leaven.learners.direct.xgboost import NativeBooster, XGBoostRefused, library
 
-    booster = _booster(files)
-    inputs = inputs_in(files, "xgboost-ubj")
-    return prefer_direct(XGBoostModel(booster), lambda: direct_form(booster), inputs)
+    found = library()
+    if found is None:  # installed in a way of its own, or not at all
+        return XGBoostModel(_booster(files))
+    try:
+        booster = NativeBooster(found, _stored(files))
+    except XGBoostRefused as error:
+        raise ModelDamaged("xgboost-ubj", str(error)) from error
+    return prefer_direct(booster, booster.form, inputs_in(files, "xgboost-ubj"))
 
 
 def _library() -> Any:
@@ -190,19 +195,23 @@ def _columns(encoder: Encoder) -> tuple[list[str], list[str]]:
 
 
 def _booster(files: Files) -> Any:
-    from leaven.learners.direct.xgboost import read_in_place
-
     xgb = _library()
-    if _MODEL_FILE not in files:
-        raise ModelDamaged("xgboost-ubj", f"there is no {_MODEL_FILE}")
+    stored = _stored(files)
     # One thread per call: a gateway answers many requests side by side, and a refit sets its own.
     booster = xgb.Booster({"nthread": 1})
     try:
-        if not read_in_place(booster, files[_MODEL_FILE]):
-            booster.load_model(bytearray(files[_MODEL_FILE]))  # it says what is wrong
+        booster.load_model(bytearray(stored))
     except xgb.core.XGBoostError as error:
         raise ModelDamaged("xgboost-ubj", str(error).splitlines()[0]) from error
     return booster
+
+
+def _stored(files: Files) -> bytes | memoryview:
+    if _MODEL_FILE not in files:
+        raise ModelDamaged("xgboost-ubj", f"there is no {_MODEL_FILE}")
+    if not len(files[_MODEL_FILE]):  # XGBoost itself would abort the process
+        raise ModelDamaged("xgboost-ubj", f"{_MODEL_FILE} is empty")
+    return files[_MODEL_FILE]
 
 
 def _answers(booster: Any, matrix: Matrix) -> NDArray[np.float64]:
