@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from benchmarks.load import Server, wait_for
 
 CARRIERS = ("AA", "DL", "UA")
 UNITS = 500
+MODELS = ("trees", "pipeline")
 NUMBERS = tuple(f"x{index}" for index in range(9))
 FEATURES = (("carrier", "category", False), *((name, "float", False) for name in NUMBERS))
 
@@ -39,13 +40,16 @@ class Installation:
 
 
 @contextmanager
-def installation(folder: Path, *, canary: float = 0.1, rounds: int = 100) -> Iterator[Installation]:
+def installation(
+    folder: Path, *, canary: float = 0.1, rounds: int = 100, routed: Sequence[str] = MODELS
+) -> Iterator[Installation]:
     """Fit the models and publish a table for each; the files are gone when `folder` is.
 
     Args:
         folder: An empty one.
         canary: Share of units that the canary answers; 0 for none.
         rounds: Trees of the larger model.
+        routed: Models that are published to gateways.
     """
     import joblib
     from sklearn.linear_model import LogisticRegression
@@ -66,7 +70,7 @@ def installation(folder: Path, *, canary: float = 0.1, rounds: int = 100) -> Ite
     database = ControlDatabase(settings.database)
     database.migrate()
     files = {
-        name: _publish(settings, database, name, learner, data, canary)
+        name: _publish(settings, database, name, learner, data, canary, routed)
         for name, learner in {
             "trees": XGBoost(rounds=rounds, max_depth=6),
             "pipeline": ScikitLearn(LogisticRegression(), categories="one-hot"),
@@ -85,7 +89,9 @@ def installation(folder: Path, *, canary: float = 0.1, rounds: int = 100) -> Ite
     database.dispose()
 
 
-def _publish(settings: Any, database: Any, name: str, learner: Any, data: Any, canary: float) -> Any:
+def _publish(
+    settings: Any, database: Any, name: str, learner: Any, data: Any, canary: float, routed: Sequence[str]
+) -> Any:
     """Fit champion and canary, keep their artifacts, and route units to them; the champion's files."""
     from leaven.experiments.routing import RoutingTable, arms_for
     from leaven.learners.artifact import ModelArtifact
@@ -97,6 +103,8 @@ def _publish(settings: Any, database: Any, name: str, learner: Any, data: Any, c
     made = [learner.fit(rows, seed=0) for rows in (data, half)]
     kept = [store.put(ModelArtifact(learner.format, data.encoder, repr(learner), files).to_files()) for files in made]
     arms = arms_for(("1", kept[0]), ("2", kept[1]) if canary else None, share=canary)
+    if name not in routed:
+        return made[0]
     with database.write() as connection:
         publish(connection, RoutingTable(name, 1, 0, data.schema, "salt", arms))
     return made[0]

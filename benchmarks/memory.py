@@ -3,9 +3,9 @@
     python -m benchmarks.memory [--requests 100000] [--workers 1 2 4] [--rounds 100]
 
 Proportional set size (PSS: pages that processes share are divided among them), from /proc/PID/smaps_rollup, of the
-whole tree, part by part: idle without a model, and with two models served. `--requests` says how many are then asked
-for while the tree is measured ten times. `--rounds` makes the larger model larger; `loading` is the most that one
-process needs to load it, against the size of its file.
+whole tree, part by part: idle without a model, and with trees, a pipeline, or both served. `--requests` says how many
+are then asked for while the tree is measured ten times. `--rounds` makes the trees more; `loading` is the most that one
+process needs to load the largest artifact, against the size of its file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import resource, sys
 from pathlib import Path
 from leaven.learners.artifact import load_artifact
 from leaven.registry.artifacts import ArtifactStore
-import leaven.learners.direct.xgboost, xgboost
+import leaven.learners.xgboost, leaven.learners.direct.xgboost
 def kept(field):
     with open("/proc/self/smaps_rollup") as lines:
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
@@ -54,15 +54,21 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, object] = {"idle_mb": idle(Path(folder))}
-    with tempfile.TemporaryDirectory() as folder, installation(Path(folder), canary=0.0, rounds=given.rounds) as made:
-        found["loading_mb"] = loading(made.home)
-        found["serving_mb"] = {}
-        for workers in given.workers:
-            with gateway(made, "trees", workers=workers) as server:
-                settle(server, workers)
-                found["serving_mb"][f"{workers} workers"] = tree(server.pid)  # type: ignore[index]
-        with gateway(made, "trees") as server:
-            found["while_serving_mb"] = under_load(server, given.requests)
+    serving: dict[str, object] = {}
+    for routed in (("trees",), ("pipeline",), ("trees", "pipeline")):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            installation(Path(folder), canary=0.0, rounds=given.rounds, routed=routed) as made,
+        ):
+            found["loading_mb"] = loading(made.home)
+            for workers in given.workers:
+                with gateway(made, routed[0], workers=workers) as server:
+                    settle(server, workers)
+                    serving[f"{' and '.join(routed)}, {workers} workers"] = tree(server.pid)
+            if routed == ("trees",):
+                with gateway(made, "trees") as server:
+                    found["while_serving_mb"] = under_load(server, given.requests)
+    found["serving_mb"] = serving
     print(json.dumps(found, indent=2))
 
 

@@ -11,7 +11,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 
 from leaven.errors import LeavenError
 
@@ -127,6 +126,11 @@ class Supervisor:
 
     def ready(self) -> bool:
         """Return whether a worker answers that it is ready."""
+        from http.client import (
+            HTTPConnection,
+            HTTPException,
+        )  # with what it takes along, 3 MB that few supervisors need
+
         host, port = self.address
         connection = HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2)  # noqa: S104
         try:

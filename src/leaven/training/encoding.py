@@ -73,7 +73,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
                 codes = self._codes.get(name, {})
                 matrix[:, index] = [codes.get(as_category(given), np.nan) for given in column.tolist()]
             else:
-                matrix[:, index] = column.astype(np.float64)  # object None becomes NaN
+                matrix[:, index] = column  # object None becomes NaN
         return matrix
 
     @cached_property
