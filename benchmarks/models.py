@@ -19,11 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from leaven.learners import ScikitLearn, XGBoost, load
 from leaven.learners.direct import DirectModel
@@ -34,15 +29,25 @@ from leaven.training.encoding import encoder_for
 from leaven.training.learner import Files, Model, TrainingSet
 
 ROWS = (1, 16, 64, 1000)
-LEARNERS = {
-    "XGBoost, 100 trees": XGBoost(100, 6, threads=1),
-    "one-hot + scaler + logistic": ScikitLearn(LogisticRegression(), categories="one-hot"),
-    "scaler + logistic": ScikitLearn(make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())),
-    "ridge": ScikitLearn(make_pipeline(SimpleImputer(), Ridge())),
-    "random forest, 100 trees": ScikitLearn(make_pipeline(SimpleImputer(), RandomForestClassifier(random_state=0))),
-    "gradient boosting, 100 trees": ScikitLearn(make_pipeline(SimpleImputer(), GradientBoostingClassifier())),
-    "histogram gradient boosting, 100 trees": ScikitLearn(HistGradientBoostingClassifier()),
-}
+
+
+def learners() -> dict[str, Any]:
+    """What is measured; scikit-learn is imported only now, when it has been told to use one thread."""
+    from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return {
+        "XGBoost, 100 trees": XGBoost(100, 6, threads=1),
+        "one-hot + scaler + logistic": ScikitLearn(LogisticRegression(), categories="one-hot"),
+        "scaler + logistic": ScikitLearn(make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())),
+        "ridge": ScikitLearn(make_pipeline(SimpleImputer(), Ridge())),
+        "random forest, 100 trees": ScikitLearn(make_pipeline(SimpleImputer(), RandomForestClassifier(random_state=0))),
+        "gradient boosting, 100 trees": ScikitLearn(make_pipeline(SimpleImputer(), GradientBoostingClassifier())),
+        "histogram gradient boosting, 100 trees": ScikitLearn(HistGradientBoostingClassifier()),
+    }
 
 
 def main() -> None:
@@ -51,7 +56,7 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     given = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    found = {name: measured(learner, given.repeats) for name, learner in LEARNERS.items()}
+    found = {name: measured(learner, given.repeats) for name, learner in learners().items()}
     print(json.dumps(found | {"encoder": {str(rows): encoding(rows, given.repeats) for rows in ROWS}}, indent=2))
 
 
