@@ -29,7 +29,8 @@ ADAPTERS: dict[str, frozenset[str]] = {
     "registry": words("storage.control"),
     "learners": words("loopfile"),
     "loopfile": words(""),
-    "gateway": words("registry learners"),
+    "endpoints": words(""),  # servers elsewhere that answer for a version
+    "gateway": words("registry learners endpoints"),
     "integrations": words(""),
     "client": words(""),
 }

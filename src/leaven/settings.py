@@ -127,6 +127,11 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
     }
 
 
+def variable(name: str) -> str | None:
+    """Return an environment variable that a description names, such as one that holds the token of an endpoint."""
+    return os.environ.get(name)
+
+
 def calm_threads(threads: int | None = None) -> None:
     """Let OpenMP's idle threads sleep instead of spin, and use `threads` of them, unless the user chose otherwise.
 

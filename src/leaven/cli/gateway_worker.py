@@ -90,7 +90,7 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     clock = clock_from(settings.clock)
     log = WriteAheadLog(settings.wal, clock=clock, durability=durability, seal_seconds=settings.seal_seconds)
     threads = ThreadPoolExecutor(2, thread_name_prefix="long-calls")
-    host = ModelHost(opener_for(settings, timer=time.perf_counter, threads=threads))
+    host = ModelHost(opener_for(settings, timer=time.perf_counter, clock=_wall_micros, threads=threads))
     shadows = Shadows(log, timer=time.perf_counter)
     counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
     predicting = Predicting(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
 
+from leaven.endpoints.asking import Asking
+from leaven.endpoints.description import FILE, MOST_BYTES, decoded
 from leaven.gateway.answering import Answers
 from leaven.gateway.handover import encode_settings
 from leaven.gateway.isolation import ModelProcess
 from leaven.gateway.opening import Opener
 from leaven.registry.artifacts import ArtifactStore
-from leaven.settings import Settings
+from leaven.settings import Settings, variable
 
 
 def load_artifact_of(settings: Settings, digest: str) -> Answers:
@@ -24,13 +28,27 @@ def load_artifact_of(settings: Settings, digest: str) -> Answers:
     return load_artifact(ArtifactStore(settings.artifacts).get(digest), trusted=settings.trusted_types)
 
 
-def opener_for(settings: Settings, *, timer: Any, threads: Any) -> Opener:
+def endpoint_of(settings: Settings, digest: str, *, timer: Callable[[], float]) -> Asking | None:
+    """Return what asks the endpoint that an artifact describes, or None where it is a model's."""
+    store = ArtifactStore(settings.artifacts)
+    path = store.path(digest)
+    if path.exists() and path.stat().st_size > MOST_BYTES:  # a model's may be large, and is read by who loads it
+        return None
+    files = store.get(digest)
+    return Asking(decoded(files), variable=variable, timer=timer) if FILE in files else None
+
+
+def opener_for(
+    settings: Settings, *, timer: Callable[[], float], clock: Callable[[], int], threads: Executor
+) -> Opener:
     """Return what opens versions in a gateway worker."""
     return Opener(
         partial(load_artifact_of, settings),
         partial(_start, settings),
+        partial(endpoint_of, settings, timer=timer),
         seconds=settings.challenger_seconds,
         timer=timer,
+        clock=clock,
         threads=threads,
     )
 

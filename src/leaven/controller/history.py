@@ -19,10 +19,10 @@ from leaven.events.labels import LabelRule
 from leaven.events.source import Marks, Span
 from leaven.experiments.assignment import position
 from leaven.experiments.routing import RoutingTable
-from leaven.learners.artifact import ServedModel
+from leaven.gateway.answering import Answers as Model
 from leaven.storage.history_file import History
 
-Answers = Callable[[str], ServedModel]  # by version
+Answers = Callable[[str], Model]  # by version
 
 
 class HistoryLog:
@@ -72,7 +72,7 @@ class HistoryLog:
             answered[rows] = self._answer(answers(shadow.version), rows)
             asked[rows] = True
 
-    def _answer(self, model: ServedModel, rows: Column) -> Column:
+    def _answer(self, model: Model, rows: Column) -> Column:
         if not len(rows):
             return np.empty(0)
         answer = model.answer({name: column[rows] for name, column in self._history.features.items()})

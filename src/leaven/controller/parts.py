@@ -13,8 +13,11 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from leaven.endpoints.description import FILE
+from leaven.endpoints.model import load_endpoint
 from leaven.events.source import ExampleSource
-from leaven.learners.artifact import ServedModel, load_artifact
+from leaven.gateway.answering import Answers
+from leaven.learners.artifact import load_artifact
 from leaven.learners.process import TrainingOutcome
 from leaven.loop import Loop
 from leaven.registry.versions import version
@@ -56,18 +59,19 @@ class Parts:
     train: Train
     fence: Callable[[Connection], None]  # raises where another controller has taken over
     trusted: tuple[str, ...] = ()  # types of the owner's own that a model may be made of
-    _models: dict[str, ServedModel] = field(default_factory=dict)
+    _models: dict[str, Answers] = field(default_factory=dict)
 
     def write(self) -> AbstractContextManager[Connection]:
         """Return a write transaction; the caller calls `fence` in it before it changes anything."""
         return self.database.write()
 
-    def model(self, loop: str, number: int) -> ServedModel:
-        """Return a version's model, loaded once; the few latest are kept."""
+    def model(self, loop: str, number: int) -> Answers:
+        """Return what answers for a version, a model or an endpoint, loaded once; the few latest are kept."""
         with self.database.read() as connection:
             digest = version(connection, loop, number).artifact
         if digest not in self._models:
             while len(self._models) >= 6:
                 self._models.pop(next(iter(self._models)))
-            self._models[digest] = load_artifact(self.artifacts.get(digest), trusted=self.trusted)
+            files = self.artifacts.get(digest)
+            self._models[digest] = load_endpoint(files) if FILE in files else load_artifact(files, trusted=self.trusted)
         return self._models[digest]

@@ -21,6 +21,7 @@ from leaven.controller.trials import begin_trial, reconcile_trial
 from leaven.curation.snapshot import Snapshot, define_snapshot, examples_digest, read_holdout, read_snapshot
 from leaven.curation.windows import Part, chosen
 from leaven.duration import instant, micros
+from leaven.endpoints.description import FORMAT as ENDPOINT
 from leaven.events.columns import Examples
 from leaven.events.source import Span
 from leaven.experiments.trial import TrialState
@@ -88,7 +89,7 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
         champion = aliases.alias(connection, loop.name, "champion")
         parent = None if champion is None else versions.version(connection, loop.name, champion)
         before = None if parent is None or parent.snapshot is None else snapshots.snapshot(connection, parent.snapshot)
-    mode = loop.plan.mode(has_parent=parent is not None)
+    mode = loop.plan.mode(has_parent=parent is not None and parent.format != ENDPOINT)
     first = source.first()
     until = as_of - loop.label.window - loop.holdout_length
     if first is None or first >= until:

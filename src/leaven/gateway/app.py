@@ -17,6 +17,7 @@ from leaven.gateway import protocol
 from leaven.gateway.assigning import Assigning
 from leaven.gateway.batching import Batcher
 from leaven.gateway.counters import Counters
+from leaven.gateway.endpoint import endpoint_facts
 from leaven.gateway.feedback import read_feedback
 from leaven.gateway.http import (
     JSON,
@@ -187,6 +188,7 @@ class Gateway:
             "tables": [_table_facts(serving) for _, serving in sorted(self._host.serving.items())],
             "draining": self._host.draining(),
             "models": _model_facts(self._host),
+            "endpoints": endpoint_facts(self._host.serving),
             "requests_under_way": self._under_way,
             "shadow_rows_pending": self._shadows.pending,
             **self._counters.as_facts(self._shadows.counts),

@@ -1,8 +1,9 @@
-"""How does a version come to answer, here or apart?"""
+"""How does a version come to answer: here, apart, or elsewhere?"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.endpoints.asking import Asking
 from leaven.gateway.answering import Answerer, Answers
 from leaven.gateway.batching import Batcher, InProcess
+from leaven.gateway.endpoint import EndpointArm
 from leaven.gateway.isolation import Isolated, ModelProcess
 from leaven.loop import Schema
 
@@ -28,9 +31,11 @@ class Opener:
         self,
         load: Callable[[str], Answers],
         start: Callable[[str, Row], ModelProcess],
+        elsewhere: Callable[[str], Asking | None] = lambda artifact: None,
         *,
         seconds: float,
         timer: Callable[[], float],
+        clock: Callable[[], int],
         threads: Executor,
     ) -> None:
         """Make an opener.
@@ -38,14 +43,23 @@ class Opener:
         Args:
             load: Loads an artifact in this process, by its digest.
             start: Starts a process that has loaded the artifact and has answered the row.
+            elsewhere: Gives what asks the server that an artifact describes; None where it is a model.
             seconds: That a call of a version apart may take.
             timer: Seconds that pass, from any start.
+            clock: Now, in microseconds since the Unix epoch.
             threads: For calls of models in this process that take long.
         """
-        self._load, self._start, self._seconds, self._timer, self._threads = load, start, seconds, timer, threads
+        self._load, self._start, self._elsewhere = load, start, elsewhere
+        self._seconds, self._timer, self._clock, self._threads = seconds, timer, clock, threads
+        # One for all tables: a breaker that is open stays open when its arm is promoted. Weak, as the host's are.
+        self._endpoints: weakref.WeakValueDictionary[str, EndpointArm] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
 
     def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
-        """Return what answers for the artifact, warmed."""
+        """Return what answers for the artifact; warmed, where it is a model."""
+        endpoint = self._endpoint(artifact)
+        if endpoint is not None:
+            return endpoint
         row = dummy_row(schema)
         if apart:
             isolated = Isolated(lambda: self._start(artifact, row), seconds=self._seconds)
@@ -55,6 +69,20 @@ class Opener:
         model = self._load(artifact)
         _warm(model, row, artifact)
         return Batcher(InProcess(model, timer=self._timer, threads=self._threads))
+
+    def _endpoint(self, artifact: str) -> EndpointArm | None:
+        """The endpoint that the artifact describes. It need not answer now: a gateway starts without it."""
+        with self._lock:
+            known = self._endpoints.get(artifact)
+            if known is not None:
+                return known
+            asking = self._elsewhere(artifact)
+            if asking is None:
+                return None
+            arm = EndpointArm(asking, timer=self._timer, clock=self._clock)
+            weakref.finalize(arm, asking.pool.close)
+            self._endpoints[artifact] = arm
+            return arm
 
 
 def _warm(model: Answers, row: Mapping[str, NDArray[Any]], artifact: str) -> None:

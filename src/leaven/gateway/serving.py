@@ -7,6 +7,7 @@ names any more go when the last request that holds them has been answered.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -23,6 +24,7 @@ from leaven.gateway.answering import Answerer, Columns
 from leaven.gateway.refusals import ModelFailed, Overloaded, UnknownVersion
 from leaven.gateway.rows import Rows
 
+ANSWER_SECONDS = 7.0  # that arm and champion may take together: records that come later are not waited for
 PINNED = "pinned"  # the arm of requests that name their version themselves; no evidence comes from it
 
 
@@ -89,12 +91,14 @@ async def predict(
     units = [unit if unit is not None else chance.new_id() for unit in rows.units]
     places = _places(table, units) if pinned is None else []
     routes = _routes(table, places, rows.count) if pinned is None else [_pin(serving, pinned)] * rows.count
+    began = chance.timer()
     answered = await _ask_arms(serving, rows, routes, chance.timer)
     answers, errors, seconds = answered.answers, answered.errors, answered.seconds
     versions = [route.version for route in routes]
     failure, fallbacks = None, list[int]()
     if any(errors):
-        failure = await _stand_in(serving, rows, routes, answers, errors, versions)
+        left = ANSWER_SECONDS - (chance.timer() - began)
+        failure = await _stand_in(serving, rows, routes, answers, errors, versions, seconds=left)
         fallbacks = [row for row, error in enumerate(errors) if error is not None] if failure is None else []
     # Never the request's own id: clients count these from 1, and two predictions of one id would be one. A request that
     # gets no answer is sent again under its key: the failure must not take the place of what is answered then.
@@ -158,11 +162,22 @@ async def _ask_arms(serving: Serving, rows: Rows, routes: Sequence[ArmRoute], ti
     answers = np.full(rows.count, np.nan)
     errors: list[str | None] = [None] * rows.count
     seconds = [0.0] * rows.count
-    for route in serving.table.arms:
-        members = [row for row, taken in enumerate(routes) if taken is route]
-        if not members:
-            continue
-        said = await ask(serving.models[route.version], take(rows.columns, members), len(members), timer)
+    members_of = [
+        (route, members)
+        for route in serving.table.arms
+        if (members := [row for row, taken in enumerate(routes) if taken is route])
+    ]
+    # At once, so that nobody waits for an arm that is not theirs.
+    for members, said in zip(
+        [members for _, members in members_of],
+        await asyncio.gather(
+            *(
+                ask(serving.models[route.version], take(rows.columns, members), len(members), timer)
+                for route, members in members_of
+            )
+        ),
+        strict=True,
+    ):
         answers[members] = said.answers
         for place, row in enumerate(members):
             errors[row], seconds[row] = said.errors[place], said.seconds[place]
@@ -202,14 +217,24 @@ async def _stand_in(
     answers: NDArray[np.float64],
     errors: Sequence[str | None],
     versions: list[str],
+    *,
+    seconds: float,
 ) -> ModelFailed | None:
-    """Fill in the champion's answers where another arm failed; return why there is none, where there is none."""
+    """Fill in the champion's answers where another arm failed; return why there is none, where there is none.
+
+    The champion may take `seconds`.
+    """
     table, champion = serving.table, serving.table.champion
     failed = [row for row, error in enumerate(errors) if error is not None]
     for row in failed:
         if routes[row].arm in (PINNED, champion.arm):
             return ModelFailed(table.loop, routes[row].version, str(errors[row]))
-    said = await ask(serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0)
+    try:
+        async with asyncio.timeout(seconds):  # one in the past is one as well
+            said = await ask(serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0)
+    except TimeoutError:
+        why = f"there was no time left for it after the arm {errors[failed[0]]}"
+        return ModelFailed(table.loop, champion.version, why)
     for place, row in enumerate(failed):
         if said.errors[place] is not None:
             return ModelFailed(table.loop, champion.version, str(said.errors[place]))
