@@ -55,6 +55,6 @@ def _cells(version: VersionRecord, known_as: list[str]) -> list[Any]:
     rows = version.lineage.get("rows")
     source = [f"version {version.parent}"] if version.parent is not None and version.mode == "update" else []
     source += [f"{rows:,} rows"] if isinstance(rows, int) else []
-    how = "fitted" if version.mode == "fit" else "updated"
+    how = "endpoint" if version.format == "endpoint" else "fitted" if version.mode == "fit" else "updated"
     return [version.loop, str(version.number), ", ".join(known_as), moment(version.created_at), how,
             ", ".join(source), cause_of(version)]  # fmt: skip

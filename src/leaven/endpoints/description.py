@@ -157,7 +157,10 @@ def decoded(files: Mapping[str, bytes]) -> Endpoint:
     """
     if FILE not in files:
         raise BadDefinition(FILE, "it is not among the version's files", "Register the endpoint again.")
-    return from_json(files[FILE], where=FILE)
+    endpoint = from_json(files[FILE], where=FILE)
+    if isinstance(endpoint.mapping, OipMapping) and endpoint.mapping.is_open:
+        raise BadDefinition(FILE, "it says not how rows are sent", "Register the endpoint: leaven endpoint add.")
+    return endpoint
 
 
 def from_json(written: bytes, *, where: str) -> Endpoint:

@@ -42,6 +42,14 @@ def numbers(data: Any, *, what: str) -> NDArray[np.float64]:
         raise EndpointFailed("no answer", f"answered a number beyond all bounds in {what}") from None
 
 
+class WhichAnswer(EndpointFailed):
+    """A reply holds several numbers per row, and nobody said which is the answer."""
+
+    def __init__(self, width: int, what: str) -> None:
+        super().__init__("no answer", f"answered {width} numbers per row in {what}, and none is named the answer")
+        self.args, self.width = (width, what), width
+
+
 _NUMBERS = frozenset({bool, int, float, type(None)})
 
 
@@ -55,7 +63,7 @@ def per_row(values: NDArray[np.float64], rows: int, column: int | None, *, what:
     if rest or width == 0:
         raise EndpointFailed("no answer", f"answered {len(values)} numbers to {rows} rows in {what}")
     if column is None and width > 1:
-        raise EndpointFailed("no answer", f"answered {width} numbers per row in {what}, and none is named the answer")
+        raise WhichAnswer(width, what)
     place = column or 0
     if not -width <= place < width:
         raise EndpointFailed(

@@ -89,10 +89,15 @@ class OipMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     def __post_init__(self) -> None:
         if not self.model:
             raise BadDefinition("endpoint", "no model is named", "Give the model's name at the server: --model.")
-        if bool(self.columns) == (self.matrix is not None):
-            raise BadDefinition("endpoint", "inputs are not described in one way", "Give either columns or matrix.")
+        if self.columns and self.matrix is not None:
+            raise BadDefinition("endpoint", "inputs are described in two ways", "Give either columns or matrix.")
         if not self.binary and any(column.datatype == "FP16" for column in self.columns):
             raise BadDefinition("endpoint", "FP16 has no JSON form", "Set binary, or use FP32.")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is yet to be found out what the inputs are."""
+        return not self.columns and self.matrix is None
 
     @property
     def features(self) -> tuple[str, ...]:
