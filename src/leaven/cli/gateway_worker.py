@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from leaven import __version__
@@ -23,6 +23,7 @@ from leaven.clock import Clock, clock_from
 from leaven.experiments.routing import RoutingTable
 from leaven.gateway.app import Gateway
 from leaven.gateway.counters import Counters
+from leaven.gateway.endpoint import close_endpoints
 from leaven.gateway.handover import decode_settings
 from leaven.gateway.http import Limits
 from leaven.gateway.metrics import SharedFacts
@@ -128,7 +129,7 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     try:
         # The socket is shared: a worker that took connections before it has its models would refuse what others serve.
         looked.wait(_FIRST_LOOK_SECONDS)
-        serve(gateway, listening, last=shadows.stop, wrapped=traced, parent=parent)
+        serve(gateway, listening, last=partial(_end, shadows, host), wrapped=traced, parent=parent)
     finally:
         if traced is not None:
             traced.close()
@@ -137,6 +138,11 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         telling.join(5.0)
         log.close()
         logger.info("stopped; %s", log.counters())
+
+
+async def _end(shadows: Shadows, host: ModelHost) -> None:
+    await shadows.stop()
+    close_endpoints(host.serving)
 
 
 def _traced(gateway: Gateway, settings: Settings, worker: str) -> Traced | None:

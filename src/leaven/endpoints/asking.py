@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven import __version__
 from leaven.endpoints.description import Endpoint
 from leaven.endpoints.failures import EndpointFailed, Reason
 from leaven.endpoints.http1 import Reply, to_bytes
@@ -112,7 +111,7 @@ class Asking:
         if self._no_tls is not None:
             raise self._no_tls
         headers: list[tuple[str, str]] = [
-            ("host", self.endpoint.authority), ("user-agent", f"leaven/{__version__}"), *self._secrets.headers(),
+            ("host", self.endpoint.authority), ("user-agent", "leaven"), *self._secrets.headers(),
         ]  # fmt: skip
         if json_length is not None:
             headers.append(("content-type", "application/octet-stream"))

@@ -64,6 +64,10 @@ class EndpointArm:
         self._settle(ticket, "good", "")
         return Asked(answers, (self._timer() - began) / count)
 
+    def close(self) -> None:
+        """Close the connections that wait for a request, and keep no more."""
+        self._asking.pool.close()
+
     def facts(self) -> dict[str, Any]:
         """Return how the endpoint is, as JSON-able values."""
         breaker, now = self._breaker, self._timer()
@@ -88,6 +92,13 @@ class EndpointArm:
             logger.error("the endpoint %s is left alone for %g s: it %s", url, self._breaker.pause, what)
         elif before == "trying" and self._breaker.phase == "closed":
             logger.warning("the endpoint %s answers again", url)
+
+
+def close_endpoints(serving: Mapping[str, Serving]) -> None:
+    """Close the connections of all endpoints."""
+    for arm in (arm for served in serving.values() for arm in served.models.values()):
+        if isinstance(arm, EndpointArm):
+            arm.close()
 
 
 def endpoint_facts(serving: Mapping[str, Serving]) -> list[dict[str, Any]]:
