@@ -287,7 +287,7 @@ def test_headers_come_from_where_their_values_are(tmp_path: Path):
     headers = (Header("Authorization", env="TOKEN", before="Bearer "), Header("X-Key", file=str(token)))
     with serving(doubles) as server:
         endpoint = an_endpoint(server.url, headers=headers)
-        run(endpoint, lambda asking: asking.answers(ROWS, 2, seconds=5), TOKEN="secret")  # noqa: S106
+        run(endpoint, lambda asking: asking.answers(ROWS, 2, seconds=5), TOKEN="secret")
         sent = server.asked[0].headers
         assert (sent["authorization"], sent["x-key"]) == ("Bearer secret", "from-a-file")
         (failed,) = ask(endpoint)

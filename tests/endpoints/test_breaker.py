@@ -93,7 +93,7 @@ def test_what_was_asked_before_it_opened_says_nothing_afterwards():
 
 @given(rule=RULES, steps=STEPS)
 def test_whatever_happens_it_lets_questions_through_again(rule: BreakerRule, steps: list):
-    """Time passes, questions are asked and end in any order: no more than one while it tries, and never none for good."""
+    """Questions are asked and end in any order: no more than one while it tries, and never none for good."""
     breaker, now = Breaker(rule), 0.0
     under_way: list[Ticket] = []
     probes: set[int] = set()

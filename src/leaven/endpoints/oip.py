@@ -152,9 +152,11 @@ class OipMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
             values = matrix.encoder.encode(given).astype(DTYPES[matrix.datatype]).ravel()
             return [(matrix.name, matrix.datatype, [rows, len(matrix.features)], values, matrix.parameters)]
         shape = [rows, 1] if self.wide else [rows]
+        sent = [(column, _sent(column, columns.get(column.feature), rows)) for column in self.columns]
         return [
-            (column.name, column.datatype, shape, _sent(column, columns.get(column.feature), rows), column.parameters)
-            for column in self.columns
+            (column.name, column.datatype, shape, values, column.parameters)
+            for column, values in sent
+            if values is not None
         ]
 
     def answers(self, body: bytes, json_length: str | None, rows: int) -> NDArray[np.float64]:
@@ -225,8 +227,11 @@ def _values(output: _Output, raw: memoryview | None, rows: int) -> NDArray[np.fl
     return values
 
 
-def _sent(column: Column, values: NDArray[Any] | None, rows: int) -> NDArray[Any]:
-    """A feature's values as its tensor's datatype; an object array of texts for BYTES."""
+def _sent(column: Column, values: NDArray[Any] | None, rows: int) -> NDArray[Any] | None:
+    """A feature's values as its tensor's datatype; an object array of texts for BYTES.
+
+    None where no row has a value and none can be said: the tensor is left out, and the server has the word.
+    """
     given: Sequence[Any] = [None] * rows if values is None else values.tolist()
     if column.datatype == "BYTES":
         stands_in = "" if column.missing is None else str(column.missing)
@@ -243,6 +248,8 @@ def _sent(column: Column, values: NDArray[Any] | None, rows: int) -> NDArray[Any
                              "there") from None  # fmt: skip
     if dtype.kind == "f":
         return numbers_given.astype(dtype)
+    if np.isnan(numbers_given).all():
+        return None
     if np.isnan(numbers_given).any():
         raise EndpointFailed("not asked", f"is sent {column.feature!r} as {column.datatype}, which has no form for a "
                              f"missing value. {_MIXED}")  # fmt: skip

@@ -103,7 +103,7 @@ async def _proven(endpoint: Endpoint, task: Task, columns: Columns, count: int) 
         EndpointFailed: it does not answer.
         EndpointUnfit: what it answers cannot be an answer.
     """
-    notes = list[str]()
+    notes = list(_gaps(endpoint.mapping))
     try:
         answers = (await _asked_times(endpoint, columns, count, times=1))[0]
     except WhichAnswer as which:
@@ -119,6 +119,16 @@ async def _proven(endpoint: Endpoint, task: Task, columns: Columns, count: int) 
     if seconds > endpoint.timeout / 2:
         notes.append(f"it took {seconds:.3f} s, and has {endpoint.timeout:g} s: give it more, or expect failures")
     return endpoint, Probe(answers.tolist(), seconds, notes)
+
+
+def _gaps(mapping: Any) -> Iterator[str]:
+    """What is to be known of features that may be missing."""
+    if isinstance(mapping, OipMapping):
+        whole = [c.feature for c in mapping.columns if c.datatype[0] in "IUB" and c.datatype != "BYTES"]
+        open_ones = [c.feature for c in mapping.columns if c.feature in whole and c.missing is None]
+        if open_ones:
+            yield (f"whole numbers cannot say what is missing: requests fail in which only some rows have "
+                   f"{names_of(open_ones)}, unless the mapping says what stands in (`missing`)")  # fmt: skip
 
 
 async def _asked_times(
