@@ -326,7 +326,7 @@ class Never:
 
 
 def predicted(models: Mapping[str, Any], timer: Callable[[], float]) -> Any:
-    table = a_serving({name: None for name in models}, canary="2", share=1.0).table  # type: ignore[misc]
+    table = a_serving(dict.fromkeys(models), canary="2", share=1.0).table  # type: ignore[misc]
     chance = Chance(new_id=lambda: "id", timer=timer)
     return asyncio.run(predict(Serving(table, models), some_rows([1.0]), pinned=None, at=0, chance=chance))
 
