@@ -18,6 +18,7 @@ from leaven.endpoints.breaker import BreakerRule
 from leaven.endpoints.oip import OipMapping
 from leaven.endpoints.plain_json import JsonMapping
 from leaven.errors import BadDefinition
+from leaven.training.learner import Files
 
 FORMAT = "endpoint"
 FILE = "endpoint.json"
@@ -149,7 +150,7 @@ def encoded(endpoint: Endpoint) -> dict[str, bytes]:
     return {FILE: msgspec.json.format(msgspec.json.encode(endpoint, order="deterministic"))}
 
 
-def decoded(files: Mapping[str, bytes]) -> Endpoint:
+def decoded(files: Files) -> Endpoint:
     """Return the endpoint that `encoded` wrote down.
 
     Raises:
@@ -163,7 +164,7 @@ def decoded(files: Mapping[str, bytes]) -> Endpoint:
     return endpoint
 
 
-def from_json(written: bytes, *, where: str) -> Endpoint:
+def from_json(written: bytes | memoryview, *, where: str) -> Endpoint:
     """Return the endpoint that `written` describes.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from leaven.endpoints.asking import Asking
@@ -109,24 +109,3 @@ def endpoint_facts(serving: Mapping[str, Serving]) -> list[dict[str, Any]]:
         for version, arm in sorted(served.models.items())
         if isinstance(arm, EndpointArm)
     ]
-
-
-def endpoint_metrics(facts: Iterable[Mapping[str, Any]], *, worker: str) -> str:
-    """Return `endpoint_facts` in Prometheus' text format; nothing where there are none."""
-    requests, opened, waiting = list[str](), list[str](), list[str]()
-    for each in facts:
-        labels = f'worker="{worker}",loop="{each["loop"]}",version="{each["version"]}"'
-        for outcome, count in each["requests"].items():
-            requests.append(f'leaven_endpoint_requests_total{{{labels},outcome="{outcome}"}} {count}')
-        opened.append(f"leaven_endpoint_breaker_open{{{labels}}} {int(each['breaker'] != 'closed')}")
-        waiting.append(f"leaven_endpoint_requests_waiting{{{labels}}} {each['requests_waiting']}")
-    families = (
-        ("requests_total", "counter", "Requests to an endpoint, by what came of them.", requests),
-        ("breaker_open", "gauge", "1 while an endpoint is left alone because it failed.", opened),
-        ("requests_waiting", "gauge", "Requests that wait for a connection to an endpoint.", waiting),
-    )
-    return "".join(
-        f"# HELP leaven_endpoint_{name} {about}\n# TYPE leaven_endpoint_{name} {kind}\n" + "\n".join(lines) + "\n"
-        for name, kind, about, lines in families
-        if lines
-    )

@@ -130,7 +130,11 @@ def _fact(key: str) -> Callable[[Facts], list[Sample]]:
 
 
 def _models(key: str) -> Callable[[Facts], list[Sample]]:
-    return lambda facts: [({"loop": m["loop"], "version": m["version"]}, m[key]) for m in facts["models"]]
+    return lambda facts: [(_version(model), model[key]) for model in facts["models"]]
+
+
+def _version(facts: Facts) -> Labels:
+    return {name: facts[name] for name in ("loop", "version")}
 
 
 Kind = Literal["counter", "gauge"]
@@ -146,6 +150,13 @@ _FAMILIES: tuple[tuple[str, Kind, str, Callable[[Facts], list[Sample]]], ...] = 
     ("model_rows_shared_total", "counter", "Of these, rows that shared their call with other requests.",
      _models("shared")),
     ("model_rows_waiting", "gauge", "Rows that wait for the model.", _models("waiting")),
+    ("endpoint_requests_total", "counter", "Requests to a server elsewhere, by what came of them.",
+     lambda facts: [(_version(each) | {"outcome": outcome}, count)
+                    for each in facts.get("endpoints", ()) for outcome, count in each["requests"].items()]),
+    ("endpoint_requests_waiting", "gauge", "Requests that wait for a connection to a server elsewhere.",
+     lambda facts: [(_version(each), each["requests_waiting"]) for each in facts.get("endpoints", ())]),
+    ("endpoint_breaker_open", "gauge", "1 while a server elsewhere is left alone because it failed.",
+     lambda facts: [(_version(each), int(each["breaker"] != "closed")) for each in facts.get("endpoints", ())]),
     ("feedback_acknowledged_total", "counter", "Reports made durable.", _fact("feedback_acknowledged")),
     ("shadow_rows_total", "counter", "Rows offered to shadows, by what became of them.",
      lambda facts: [({"outcome": outcome}, count) for outcome, count in facts["shadows"].items()]),
