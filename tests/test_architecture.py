@@ -26,7 +26,7 @@ GROUND = words("clock settings")  # what reads time and environment; others get 
 # Adapter -> the other adapters it may import; all of them may import the core and the ground.
 ADAPTERS: dict[str, frozenset[str]] = {
     "storage": words(""),
-    "registry": words("storage.control"),
+    "registry": words("storage.control storage.place storage.bucket"),
     "learners": words("loopfile"),
     "loopfile": words(""),
     "endpoints": words(""),  # servers elsewhere that answer for a version
@@ -45,7 +45,7 @@ CORE_STDLIB = words(
 )
 # What a gateway process must not load before a served model needs it.
 HEAVY = words(
-    "alembic dbos deltalake duckdb matplotlib pandas pyarrow rich scipy skops sklearn sqlalchemy typer xgboost"
+    "alembic dbos deltalake duckdb matplotlib obstore pandas pyarrow rich scipy skops sklearn sqlalchemy typer xgboost"
 )
 
 

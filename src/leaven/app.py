@@ -20,6 +20,7 @@ from leaven.loop import Loop
 from leaven.loopfile import load_loop
 from leaven.registry import loops
 from leaven.registry.artifacts import ArtifactStore
+from leaven.registry.remote_artifacts import artifacts_at
 from leaven.settings import Settings
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.lake import Lake
@@ -70,7 +71,7 @@ class App:
     @cached_property
     def artifacts(self) -> ArtifactStore:
         """The models' files."""
-        return ArtifactStore(self.settings.artifacts)
+        return artifacts_at(self.settings.artifacts, copies=self.settings.run / "artifacts")
 
     def close(self) -> None:
         """Give back what was opened; whatever is asked for afterwards is opened anew."""

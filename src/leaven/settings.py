@@ -20,6 +20,7 @@ class Settings:
     home: Path
     database: str
     lake: str
+    artifacts: str
     clock: str
     durability: str
     log_before_reply: bool
@@ -41,11 +42,6 @@ class Settings:
         return self.home / "wal"
 
     @property
-    def artifacts(self) -> Path:
-        """Folder of model artifacts, by the digest of their content."""
-        return self.home / "artifacts"
-
-    @property
     def run(self) -> Path:
         """Folder of what belongs to running processes: ports, heartbeats, cached routing tables."""
         return self.home / "run"
@@ -59,6 +55,7 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         home=place,
         database=env.get("LEAVEN_DATABASE", f"sqlite:///{place / 'control.db'}"),
         lake=env.get("LEAVEN_LAKE", str(place / "lake")),
+        artifacts=env.get("LEAVEN_ARTIFACTS", str(place / "artifacts")),
         clock=env.get("LEAVEN_CLOCK", "system"),
         durability=env.get("LEAVEN_DURABILITY", "fsync"),
         log_before_reply=env.get("LEAVEN_LOG_BEFORE_REPLY", "") not in ("", "0"),
@@ -110,6 +107,7 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_HOME": str(settings.home),
         "LEAVEN_DATABASE": settings.database,
         "LEAVEN_LAKE": settings.lake,
+        "LEAVEN_ARTIFACTS": settings.artifacts,
         "LEAVEN_CLOCK": settings.clock,
         "LEAVEN_DURABILITY": settings.durability,
         "LEAVEN_LOG_BEFORE_REPLY": "1" if settings.log_before_reply else "",

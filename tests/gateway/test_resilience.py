@@ -80,7 +80,7 @@ def test_a_canary_that_raises_or_answers_nan_costs_no_caller_an_answer(system: S
 def test_a_table_whose_model_cannot_be_loaded_changes_nothing(system: System):
     system.publish(champion="1")
     digest = system.installation.digests["iris"]
-    path = system.installation.settings.artifacts / digest[:2] / f"{digest}.zip"
+    path = Path(system.installation.settings.artifacts) / digest[:2] / f"{digest}.zip"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

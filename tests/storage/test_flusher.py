@@ -149,27 +149,6 @@ def test_nothing_is_committed_without_the_lease(tmp_path):
     assert a_flusher(tmp_path).flush_once() == 1
 
 
-def test_two_flushers_at_once_commit_each_event_once(tmp_path):
-    """Against the rule of one at a time: the tables themselves refuse the second commit of the same state."""
-    log = a_log(tmp_path, seal_seconds=0.02)
-    stop = threading.Event()
-    flushers = [a_flusher(tmp_path) for _ in range(2)]
-    threads = [threading.Thread(target=flusher.run, args=(stop,), kwargs={"every": 0.01}) for flusher in flushers]
-    for thread in threads:
-        thread.start()
-    for i in range(60):
-        log.append_durably([a_prediction(f"p{i:02d}")]).result(10)
-        time.sleep(0.01)
-    log.close()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    a_flusher(tmp_path).flush_once()
-    kept = rows(tmp_path)
-    assert sorted(ids(kept)) == [f"p{i:02d}" for i in range(60)]
-    assert [row["seq"] for row in kept] == list(range(1, 61))
-
-
 def test_what_is_no_event_goes_to_quarantine_and_blocks_nothing(tmp_path):
     seal(
         tmp_path,

@@ -24,7 +24,6 @@ from .builders import (
     a_prediction,
     a_source,
     commit,
-    content,
     examples,
     minutes,
 )  # fmt: skip
@@ -212,50 +211,6 @@ def test_the_first_prediction_is_the_oldest_live_one(tmp_path):
     commit(lake, a_prediction("s", role="shadow", at=minutes(-3000)), a_prediction("p2", at=minutes(5)))
     commit(lake, a_prediction("p1", at=minutes(-60)))
     assert a_source(lake).first() == minutes(-60)
-
-
-def test_an_answer_at_marks_is_the_same_bit_for_bit_after_appends_compaction_and_clean_up(tmp_path):
-    lake = a_lake(tmp_path)
-    for i in range(12):
-        commit(
-            lake, a_prediction(f"p{i}", at=minutes(i * 7), unit=f"u{i % 3}", features={"carrier": "UA", "n": i}),
-            a_label(f"p{i}", float(i), at=minutes(i * 7 + 5)), a_label(None, 50.0, unit="u1", at=minutes(i * 7)),
-        )  # fmt: skip
-    source = a_source(lake)
-    marks = source.marks()
-    asked = {"marks": marks, "end": minutes(10**4), "as_of": minutes(10**4)}
-    before = content(examples(lake, **asked))
-    # Later events within the same span, feedback on the same rows, a new feature, values of another type.
-    for i in range(12):
-        commit(
-            lake, a_prediction(f"q{i}", at=minutes(i), features={"carrier": 5, "n": 0.5, "new": True}),
-            a_label(f"p{i}", 0.0, at=minutes(i * 7 + 6)), a_label(f"p{i}", 99.0, at=minutes(i * 7), kind="correction"),
-        )  # fmt: skip
-    assert content(examples(lake, **asked)) == before
-    assert content(examples(lake, end=minutes(10**4), as_of=minutes(10**4))) != before
-    files = lake.stats("flights").predictions.files
-    assert lake.compact("flights") > 0
-    assert lake.stats("flights").predictions.files < files
-    assert content(examples(lake, **asked)) == before
-    assert lake.vacuum("flights", hours=0) > 0
-    assert content(examples(a_lake(tmp_path), **asked)) == before
-
-
-def test_clean_up_keeps_the_versions_in_use(tmp_path):
-    from deltalake import DeltaTable
-
-    lake = a_lake(tmp_path)
-    for i in range(5):
-        commit(lake, a_prediction(f"p{i}"))
-    table = lake.table("flights", "predictions")
-    table.refresh()
-    used = table.version
-    kept = DeltaTable(table.place.uri, version=used).file_uris()
-    lake.compact("flights")
-    lake.vacuum("flights", hours=0, keep=[used])
-    assert all(Path(file).exists() for file in kept)
-    lake.vacuum("flights", hours=0)
-    assert not any(Path(file).exists() for file in kept)
 
 
 @pytest.mark.parametrize(

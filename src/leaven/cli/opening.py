@@ -18,6 +18,7 @@ from leaven.gateway.handover import encode_settings
 from leaven.gateway.isolation import ModelProcess
 from leaven.gateway.opening import Opener
 from leaven.registry.artifacts import ArtifactStore
+from leaven.registry.remote_artifacts import artifacts_at
 from leaven.settings import Settings, variable
 
 
@@ -25,12 +26,16 @@ def load_artifact_of(settings: Settings, digest: str) -> Answers:
     """Return the model of an artifact; its library is imported only now."""
     from leaven.learners.artifact import load_artifact
 
-    return load_artifact(ArtifactStore(settings.artifacts).get(digest), trusted=settings.trusted_types)
+    return load_artifact(_artifacts(settings).get(digest), trusted=settings.trusted_types)
+
+
+def _artifacts(settings: Settings) -> ArtifactStore:
+    return artifacts_at(settings.artifacts, copies=settings.run / "artifacts")
 
 
 def endpoint_of(settings: Settings, digest: str, *, timer: Callable[[], float]) -> Asking | None:
     """Return what asks the endpoint that an artifact describes, or None where it is a model's."""
-    store = ArtifactStore(settings.artifacts)
+    store = _artifacts(settings)
     path = store.path(digest)
     if path.exists() and path.stat().st_size > MOST_BYTES:  # a model's may be large, and is read by who loads it
         return None

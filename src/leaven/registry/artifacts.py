@@ -69,8 +69,8 @@ class ArtifactRefused(LeavenError, ValueError):
 class ArtifactStore:
     """Artifacts in a folder, by digest. Safe for several processes at once: a file appears whole or not at all."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
 
     def path(self, digest: str) -> Path:
         """Return where the artifact of this digest is, or would be.

@@ -31,6 +31,11 @@ from leaven.storage.control import migrate
 from leaven.storage.control.sqlite import WRITES, create, only_writer, sqlite_engine
 
 _WRITER = 0x6C656176  # advisory lock that writers on PostgreSQL share
+# Of a writer on PostgreSQL: one that hangs is cut off before those who wait for it give up.
+_PATIENCE = {"idle_in_transaction_session_timeout": "20s", "lock_timeout": "30s"}
+# A server whose machine is gone does not refuse: without these, a connection to it would wait for many minutes.
+_CONNECT = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+            "tcp_user_timeout": 15_000}  # fmt: skip
 
 
 class DatabaseUnavailable(LeavenError, RuntimeError):
@@ -46,7 +51,7 @@ class DatabaseUnavailable(LeavenError, RuntimeError):
 
 
 class ControlDatabase:
-    """The control database at a URL: `sqlite:////path/control.db`, `sqlite://` (in memory) or `postgresql+psycopg://…`.
+    """The control database at a URL: `sqlite:////path/control.db`, `sqlite://` (in memory) or `postgresql://…`.
 
     Safe to use from several threads. A database in memory has one connection, which the threads take in turns, and
     lives as long as this value. Nothing is opened before the first use.
@@ -60,7 +65,9 @@ class ControlDatabase:
                                 "Write one such as sqlite:////var/lib/leaven/control.db.") from error  # fmt: skip
         if self._url.get_backend_name() not in ("sqlite", "postgresql"):
             raise BadDefinition("LEAVEN_DATABASE", f"{self._url.drivername!r} is no database that Leaven knows",
-                                "Use sqlite:////path/control.db or postgresql+psycopg://….")  # fmt: skip
+                                "Use sqlite:////path/control.db or postgresql://user@host/database.")  # fmt: skip
+        if self._url.drivername == "postgresql":
+            self._url = self._url.set(drivername="postgresql+psycopg")  # the driver that leaven[postgres] brings
         self._turn = RLock() if self.in_memory else None
         try:
             self._engine = _engine(self._url)
@@ -121,7 +128,7 @@ class ControlDatabase:
         """
         with self._alone(), self._open(writes=True) as connection, connection.begin():
             if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER})
+                _be_only_writer(connection)
             yield connection
 
     @contextmanager
@@ -166,6 +173,13 @@ class ControlDatabase:
             raise DatabaseUnavailable(self.url, why) from error
 
 
+def _be_only_writer(connection: Connection) -> None:
+    """Wait for the right to write until the transaction ends, for a while: one whose holder hangs is taken away."""
+    for name, value in _PATIENCE.items():
+        connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER})
+
+
 def _prepared(connection: Connection, *, writes: bool) -> Connection:
     if connection.dialect.name == "postgresql":
         return connection if writes else connection.execution_options(isolation_level="REPEATABLE READ")
@@ -190,4 +204,4 @@ def _file(url: URL) -> Path | None:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return sqlite_engine(_file(url))
-    return create_engine(url, pool_pre_ping=True)
+    return create_engine(url, pool_pre_ping=True, connect_args=_CONNECT)

@@ -16,10 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from leaven.errors import BadDefinition
 from leaven.registry import aliases, loops, versions
 from leaven.registry.routing import newer_tables
+from leaven.storage.control import database as database_module
 from leaven.storage.control import sqlite
 from leaven.storage.control.database import ControlDatabase, DatabaseUnavailable
 from leaven.storage.control.schema import gateways, refreshes
 from tests.control_databases import a_version, migrated
+from tests.servers.postgres import PostgresServer
 
 A_GATEWAY = {"host": "here", "pid": 1, "started_at": 1, "seen_at": 1, "revisions": {}}
 WRITER = """
@@ -174,12 +176,10 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path):
     ("url", "why"),
     [
         ("sqlite:////nowhere/at/all/control.db", "unable to open"),
-        ("postgresql+psycopg://leaven@127.0.0.1:1/x", "refused"),
+        ("postgresql://leaven@127.0.0.1:1/x", "refused"),
     ],
 )
 def test_a_database_that_cannot_be_opened_is_named_with_what_to_do(url: str, why: str):
-    if "psycopg" in url:
-        pytest.importorskip("psycopg")
     with pytest.raises(DatabaseUnavailable, match=f"{why}.*Check LEAVEN_DATABASE"):
         newer_tables(ControlDatabase(url), {})
 
@@ -207,6 +207,7 @@ def test_a_url_that_is_none_is_refused_and_a_password_is_not_shown():
         ControlDatabase("mysql://leaven@127.0.0.1/x")
     with pytest.raises(BadDefinition, match=r"the driver of 'postgresql\+other' is not installed"):
         ControlDatabase("postgresql+other://leaven@127.0.0.1/x")
+    assert ControlDatabase("postgresql://leaven@127.0.0.1:1/x").url.startswith("postgresql+psycopg://")
     assert "secret" not in ControlDatabase("postgresql+psycopg://leaven:secret@127.0.0.1:1/x").url
     error = DatabaseUnavailable("sqlite://", "busy")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
@@ -231,6 +232,61 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(DatabaseUnavailable, match=r"(Not a directory|File exists).*Check LEAVEN_DATABASE"):
         ControlDatabase(f"sqlite:///{tmp_path / 'file' / 'control.db'}").migrate()
+
+
+def test_a_postgresql_that_was_ended_is_said_so_and_used_again_when_it_is_back(postgres_server: PostgresServer):
+    postgres_server.empty()
+    database = migrated(postgres_server.url)
+    with database.write() as connection:
+        a_version(connection)
+    postgres_server.end()
+    try:
+        with pytest.raises(DatabaseUnavailable, match="Check LEAVEN_DATABASE"):
+            newer_tables(database, {})
+    finally:
+        postgres_server.start()
+    with database.write() as connection:
+        a_version(connection)
+    with database.read() as connection:
+        assert len(versions.versions(connection, "flights")) == 2
+    database.dispose()
+
+
+def test_a_writer_on_postgresql_waits_for_another_only_so_long(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(database_module._PATIENCE, "lock_timeout", "200ms")
+    one, two = migrated(postgres_url), ControlDatabase(postgres_url)
+
+    def write() -> None:
+        with two.write() as connection:
+            a_version(connection)
+
+    with one.write() as connection:
+        a_version(connection)
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+            write()
+    write()
+    one.dispose()
+    two.dispose()
+
+
+def test_a_writer_on_postgresql_that_hangs_is_cut_off(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(database_module._PATIENCE, "idle_in_transaction_session_timeout", "300ms")
+    one, two = migrated(postgres_url), ControlDatabase(postgres_url)
+
+    def hang() -> None:
+        with one.write() as connection:
+            connection.execute(insert(gateways).values(id="g", **A_GATEWAY))
+            with two.write() as other:  # waits until the one that hangs has been cut off
+                a_version(other)
+            connection.execute(select(gateways))
+
+    with pytest.raises(DatabaseUnavailable):
+        hang()
+    with two.read() as connection:
+        assert connection.execute(select(gateways)).all() == []
+        assert len(versions.versions(connection, "flights")) == 1
+    one.dispose()
+    two.dispose()
 
 
 @pytest.mark.slow
