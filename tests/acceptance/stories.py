@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.worlds import SERVED_FROM, World, a_world, shop_past
+from tests.servers.postgres import PostgresServer
 
 TICK = 0.5
 # Moments just before a tick at which something happens: everything that the tick will see is in the lake.
@@ -56,10 +57,12 @@ class Story:
         """All that the control database held after day `at`."""
         return json.loads((self.folder / "states.json").read_text())[str(at)]
 
-    def begin(self, moment: str, home: Path) -> World:
+    def begin(self, moment: str, home: Path, *, postgres: PostgresServer | None = None) -> World:
         """An installation that stands where the story stood at `moment`; nothing runs yet."""
         shutil.copytree(self.folder / moment, home)
         world = World(home, self.folder / "shop.py", shop_past())
+        if postgres is not None:
+            world.move_database_to(postgres)
         world.end_lease()  # the story's own controller held it
         return world
 

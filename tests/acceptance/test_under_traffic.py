@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from leaven.storage.control.schema import leases
 from tests.acceptance.conftest import Worlds
 from tests.acceptance.traffic import Traffic, visitors
 from tests.acceptance.worlds import World
@@ -39,15 +38,16 @@ def test_versions_change_hands_under_traffic_without_a_failed_request(world: Wor
 
 
 @pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("on", ["sqlite", "postgres"])
 def test_with_controller_and_database_away_every_prediction_is_served_and_all_feedback_kept(
-    world: Worlds, seconds: float
+    world: Worlds, on: str, seconds: float
 ) -> None:
-    shop = world(at="promoted")
+    shop = world(at="promoted", on=on)
     shop.start_up(workers=2)
     with visitors(shop.gateway_port) as traffic:
         _until_answered_by(traffic, "2")
         os.kill(shop.part("controller"), signal.SIGKILL)
-        with _away(shop):
+        with shop.database_away():
             began = time.monotonic()
             time.sleep(seconds)
             assert time.monotonic() - traffic.answers[-1].received < 1.0
@@ -65,11 +65,14 @@ def test_with_controller_and_database_away_every_prediction_is_served_and_all_fe
     assert shop.refreshes()[0].state == "promoted"  # nothing was lost, and nothing made in its place
 
 
-def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_it_is_back(world: Worlds) -> None:
-    shop = world(at="nothing yet")
+@pytest.mark.parametrize("on", ["sqlite", "postgres"])
+def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_it_is_back(
+    world: Worlds, on: str
+) -> None:
+    shop = world(at="nothing yet", on=on)
     shop.start("controller")
     shop.wait(lambda: (active := shop.refresh()) is not None and active.step == "train", "the training")
-    with _away(shop):
+    with shop.database_away():
         time.sleep(5)  # longer than the training, whose end finds no database, and shorter than a lease
     shop.wait(lambda: shop.refresh() is None, "the refresh to end")
     assert (shop.alias(), shop.version_numbers()) == (1, [1])
@@ -79,15 +82,13 @@ def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_
 
 def _decided(shop: World, command: str, *arguments: str) -> float:
     """Run a command that changes the routes; return when the change could first be seen in the database."""
+    before = shop.newest_revision()
     process = shop.start(command, "shop", *arguments, key=f"deciding-{time.monotonic_ns()}")
-    with closing(sqlite3.connect(shop.control_file, timeout=10, isolation_level=None)) as opened:
-        query = "SELECT max(revision) FROM routing_tables"
-        before = opened.execute(query).fetchone()
-        end = time.monotonic() + 30
-        while opened.execute(query).fetchone() == before:
-            assert time.monotonic() < end, shop.logs()
-            time.sleep(0.002)
-        decided = time.monotonic()
+    end = time.monotonic() + 30
+    while shop.newest_revision() == before:
+        assert time.monotonic() < end, shop.logs()
+        time.sleep(0.002)
+    decided = time.monotonic()
     assert process.process.wait(30) == 0
     return decided
 
@@ -124,25 +125,8 @@ def _all_feedback_is_in_the_lake_once(shop: World, traffic: Traffic) -> None:
     assert [id for id in traffic.acknowledged if held[id] != 1] == []
 
 
-@contextmanager
-def _away(shop: World) -> Iterator[None]:
-    """Move the control database away, and back at the end."""
-    names = ("control.db", "control.db-wal", "control.db-shm")
-    elsewhere = shop.home.with_name("elsewhere")
-    elsewhere.mkdir()
-    for name in names:  # the file itself first: nobody can open it from then on
-        if (shop.home / name).exists():
-            (shop.home / name).rename(elsewhere / name)
-    yield
-    assert not shop.control_file.exists(), "somebody made a new database in the place of the one that is away"
-    for name in reversed(names):
-        if (elsewhere / name).exists():
-            (elsewhere / name).rename(shop.home / name)
-
-
 def _leads(shop: World) -> bool:
     """Whether a controller that lives holds a lease that has not run out."""
-    with closing(sqlite3.connect(shop.control_file, timeout=10)) as opened:
-        found = opened.execute("SELECT holder, until FROM leases WHERE name = 'controller'").fetchone()
-    holder, until = found
-    return until > time.time_ns() // 1000 and Path(f"/proc/{holder.rpartition('-')[2]}").exists()
+    with shop.app.database.read() as connection:
+        found = connection.execute(select(leases).where(leases.c.name == "controller")).one()
+    return found.until > time.time_ns() // 1000 and Path(f"/proc/{found.holder.rpartition('-')[2]}").exists()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, insert, select, text, update
 
 from leaven.app import App
 from leaven.clock import FileClock
@@ -36,10 +36,13 @@ from leaven.loop import Loop
 from leaven.loopfile import load_loop
 from leaven.registry import aliases, decisions, loops, routing, versions
 from leaven.settings import Settings, environment_for_parts, settings_from
-from leaven.storage.control.schema import routing_tables
+from leaven.storage.control.database import ControlDatabase
+from leaven.storage.control.schema import leases, metadata, routing_tables
 from leaven.storage.history_file import History
+from leaven.storage.lake import Lake, parquet
 from leaven.storage.transfer import import_history
 from tests.controller.pasts import a_past, day
+from tests.servers.postgres import PostgresServer
 
 SERVED_FROM = 6.0  # days of history before the loop begins
 PATIENCE = 60.0
@@ -137,10 +140,12 @@ class World:
     sender: Sender | None = None
     gateway_port: int = 0
     besides: dict[str, str] = field(default_factory=dict)  # of the environment of its processes
+    given: dict[str, str] = field(default_factory=dict)  # settings that are not the defaults
+    postgres: PostgresServer | None = None  # where the control database is, if not in a file
 
     @cached_property
     def settings(self) -> Settings:
-        plain = settings_from({}, home=self.home)
+        plain = settings_from(self.given, home=self.home)
         return replace(plain, clock=f"file:{plain.run / 'clock'}", seal_seconds=self.seal_seconds)
 
     @cached_property
@@ -197,6 +202,11 @@ class World:
         self.start("flusher")
         self.gateway_port = self.wait(lambda: _port(log, said), "the gateway's port")
 
+    def start_another_gateway(self) -> int:
+        """Start one more gateway on the same installation, and return its port."""
+        self.start("gateway", "--json", "--port", "0", key="gateway-2")
+        return int(self.wait(lambda: _port(self.home / "logs" / "gateway-2.log"), "the second gateway's port"))
+
     def start_up(self, *, workers: int = 1) -> Started:
         """Start `leaven up` on a free port, and wait until everything runs."""
         up = self.start("up", str(self.loop_file), "--port", "0", "--workers", str(workers))
@@ -245,8 +255,8 @@ class World:
         self.end_lease("flusher")
 
     def end_lease(self, name: str = "controller") -> None:
-        with closing(sqlite3.connect(self.control_file, timeout=10)) as opened, opened:
-            opened.execute("UPDATE leases SET until = 0 WHERE name = ?", [name])
+        with self.app.database.write() as connection:
+            connection.execute(update(leases).where(leases.c.name == name).values(until=0))
 
     def close(self) -> None:
         """End every process."""
@@ -341,6 +351,11 @@ class World:
         with self.app.database.read() as connection:
             return routing.latest(connection, "shop")
 
+    def newest_revision(self) -> int:
+        """Of all routing tables."""
+        with self.app.database.read() as connection:
+            return connection.execute(select(func.max(routing_tables.c.revision))).scalar() or 0
+
     def in_force(self) -> bool:
         """Whether every gateway that lives routes by the latest table."""
         with self.app.database.read() as connection:
@@ -352,9 +367,10 @@ class World:
 
     def lease(self) -> tuple[str, int]:
         """Holder and token of the controller's lease."""
-        with closing(sqlite3.connect(self.control_file, timeout=10)) as opened:
-            found = opened.execute("SELECT holder, token FROM leases WHERE name = 'controller'").fetchone()
-        return found or ("", 0)
+        query = select(leases.c.holder, leases.c.token).where(leases.c.name == "controller")
+        with self.app.database.read() as connection:
+            found = connection.execute(query).one_or_none()
+        return (found.holder, found.token) if found else ("", 0)
 
     def feedback_ids(self) -> list[str]:
         """Ids of all feedback in the lake, as often as they are there."""
@@ -362,15 +378,12 @@ class World:
 
     def ids_in(self, table: str) -> list[str]:
         """Ids of all rows of a table of the lake, as often as they are there; those of shadows are left out."""
-        import duckdb
-        from deltalake import DeltaTable
-
-        files = DeltaTable(self.home / "lake" / "shop" / table).file_uris()
-        with duckdb.connect() as opened:
-            live = "WHERE role = 'live'" if table == "predictions" else ""
-            query = f"SELECT id FROM read_parquet($files, union_by_name = true) {live}"
-            rows = opened.execute(query, {"files": files})
-            return [row[0] for row in rows.fetchall()]
+        live = "WHERE role = 'live'" if table == "predictions" else ""
+        with closing(Lake(self.settings.lake, scratch=self.settings.run / "seen")) as lake:
+            kept = lake.table("shop", table)
+            kept.refresh()
+            with lake.query() as opened:
+                return [row[0] for row in opened.execute(f"SELECT id FROM {parquet(kept.files())} {live}").fetchall()]
 
     def everything(self) -> dict[str, Any]:
         """All that the control database holds of the loop, but the seconds that something happened to take."""
@@ -406,12 +419,52 @@ class World:
             if (self.home / folder).exists():
                 shutil.copytree(self.home / folder, home / folder)
 
+    def move_database_to(self, server: PostgresServer) -> None:
+        """Copy the control database, which nobody uses yet, into an empty PostgreSQL, and use that from now on."""
+        self.given["LEAVEN_DATABASE"], self.postgres = server.url, server
+        source, target = ControlDatabase(f"sqlite:///{self.control_file}"), ControlDatabase(server.url)
+        target.migrate()
+        with source.read() as ours, target.write() as theirs:
+            for table in metadata.sorted_tables:
+                rows = [dict(row) for row in ours.execute(select(table)).mappings()]
+                if rows:
+                    theirs.execute(insert(table), rows)
+                for column in table.primary_key.columns:
+                    if column.autoincrement is True:
+                        ahead = f"SELECT setval(pg_get_serial_sequence('{table.name}', '{column.name}'), {10**6})"
+                        theirs.execute(text(ahead))
+        source.dispose()
+        target.dispose()
+        self.control_file.unlink()
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """Take the control database away, and bring it back at the end."""
+        if self.postgres is not None:
+            self.postgres.end()
+            yield
+            self.postgres.start()
+            return
+        names = ("control.db", "control.db-wal", "control.db-shm")
+        elsewhere = self.home.with_name("elsewhere")
+        elsewhere.mkdir()
+        for name in names:  # the file itself first: nobody can open it from then on
+            if (self.home / name).exists():
+                (self.home / name).rename(elsewhere / name)
+        yield
+        assert not self.control_file.exists(), "somebody made a new database in the place of the one that is away"
+        for name in reversed(names):
+            if (elsewhere / name).exists():
+                (elsewhere / name).rename(self.home / name)
+
 
 @contextmanager
-def a_world(folder: Path, *, at: float = SERVED_FROM, **loop: str) -> Iterator[World]:
+def a_world(
+    folder: Path, *, at: float = SERVED_FROM, given: dict[str, str] | None = None, **loop: str
+) -> Iterator[World]:
     """An installation with history and nothing running yet; all that is started in the block ends with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = World(folder / "home", write_loop(folder, **loop), shop_past())
+    world = World(folder / "home", write_loop(folder, **loop), shop_past(), given=given or {})
     world.home.mkdir()
     try:
         yield world.begin(at)
