@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -205,7 +206,7 @@ class World:
     def start_another_gateway(self) -> int:
         """Start one more gateway on the same installation, and return its port."""
         self.start("gateway", "--json", "--port", "0", key="gateway-2")
-        return int(self.wait(lambda: _port(self.home / "logs" / "gateway-2.log"), "the second gateway's port"))
+        return int(self.wait(lambda: _port(self.home / "logs" / "gateway-2.log", 0), "the second gateway's port"))
 
     def start_up(self, *, workers: int = 1) -> Started:
         """Start `leaven up` on a free port, and wait until everything runs."""
@@ -379,11 +380,13 @@ class World:
     def ids_in(self, table: str) -> list[str]:
         """Ids of all rows of a table of the lake, as often as they are there; those of shadows are left out."""
         live = "WHERE role = 'live'" if table == "predictions" else ""
-        with closing(Lake(self.settings.lake, scratch=self.settings.run / "seen")) as lake:
+        with TemporaryDirectory() as scratch, closing(Lake(self.settings.lake, scratch=Path(scratch))) as lake:
             kept = lake.table("shop", table)
             kept.refresh()
+            if not (files := kept.files()):
+                return []
             with lake.query() as opened:
-                return [row[0] for row in opened.execute(f"SELECT id FROM {parquet(kept.files())} {live}").fetchall()]
+                return [row[0] for row in opened.execute(f"SELECT id FROM {parquet(files)} {live}").fetchall()]
 
     def everything(self) -> dict[str, Any]:
         """All that the control database holds of the loop, but the seconds that something happened to take."""
