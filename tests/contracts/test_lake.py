@@ -67,6 +67,10 @@ def test_an_empty_lake_has_nothing_and_is_not_made_by_looking(lake_at: LakeAt):
     assert lake.stats("flights").predictions.version == -1
     assert repair(lake_at.table()) == []
     assert lake.loops() == []
+    lake_at.table().at(LOG).write(".being-made", b"")  # all that a kill before the first commit leaves
+    assert repair(lake_at.table()) == []
+    commit(lake, a_prediction("p"))
+    assert ids(lake.tail("flights", 5)) == ["p"]
 
 
 def test_rows_under_a_transaction_that_is_in_already_are_not_appended_again(lake_at: LakeAt):
