@@ -171,11 +171,3 @@ def test_processes_that_start_together_on_nothing_all_succeed(shared_url: str):
     with database.write() as connection:
         assert a_version(connection) == 1
     database.dispose()
-
-
-def test_a_file_keeps_a_write_ahead_log_and_waits_for_the_disk(tmp_path: Path):
-    database = migrated(f"sqlite:///{tmp_path / 'control.db'}")
-    with database.read() as connection:
-        asked = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
-    assert asked == ["wal", 2]
-    database.dispose()

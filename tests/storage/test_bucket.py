@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 
@@ -10,10 +11,11 @@ import pytest
 from leaven.errors import BadDefinition
 from leaven.storage.bucket import BucketUnavailable
 from leaven.storage.copies import IN_USE_SECONDS, UNUSED_SECONDS, Copies
+from leaven.storage.flusher import Flusher, FlushIncomplete
 from leaven.storage.lake import Lake
 from leaven.storage.place import place_at
 from tests.contracts.conftest import bucket, s3_server
-from tests.storage.builders import a_prediction, commit, examples
+from tests.storage.builders import a_label, a_prediction, commit, examples, seal, sealed
 
 __all__ = ["bucket", "s3_server"]
 
@@ -109,3 +111,39 @@ def test_copies_go_when_unused_for_a_day_or_when_there_are_too_many_but_not_whil
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d"]
     use("a")
     assert fetched[4:] == ["a"]
+
+
+def test_while_the_store_is_away_events_wait_in_the_log_and_come_in_once_when_it_is_back(
+    bucket, tmp_path, monkeypatch, s3_server
+):
+    seal(tmp_path, a_prediction("p1"), a_label("p1"))
+    with monkeypatch.context() as away:
+        away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        with pytest.raises(BucketUnavailable, match="did not answer"):
+            Flusher(tmp_path / "wal", Lake(f"{bucket}/lake", scratch=tmp_path / "scratch")).flush_once()
+    assert len(sealed(tmp_path / "wal")) == 1
+    flusher = Flusher(tmp_path / "wal", Lake(f"{bucket}/lake", scratch=tmp_path / "scratch"))
+    assert flusher.flush_once() == 2
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    seal(tmp_path, a_prediction("p2"))
+    fresh = Flusher(tmp_path / "wal", Lake(f"{bucket}/lake", scratch=tmp_path / "scratch"))
+    fresh._repaired = True  # as one that was running when the store went away
+    with pytest.raises(FlushIncomplete, match=r"flights/predictions: s3://.* cannot be used"):
+        fresh.flush_once()
+    assert len(sealed(tmp_path / "wal")) == 1
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.environment["AWS_ENDPOINT_URL"])
+    assert flusher.flush_once() == 1
+    assert sealed(tmp_path / "wal") == []
+
+
+def test_the_command_line_says_what_is_wrong_with_a_bucket_in_a_sentence(bucket, tmp_path, leaven, s3_server):
+    reach = s3_server.environment
+    told = leaven("events", "stats", "--json", LEAVEN_HOME=tmp_path, LEAVEN_LAKE=f"{bucket}/lake", **reach)
+    assert (told.returncode, json.loads(told.stdout)["loops"]) == (0, [])
+    told = leaven("events", "stats", LEAVEN_HOME=tmp_path, LEAVEN_LAKE="s3://no-such-bucket/lake", **reach)
+    assert told.returncode == 3
+    assert "there is no bucket 'no-such-bucket'" in told.stderr
+    assert "Traceback" not in told.stderr
+    told = leaven("events", "stats", LEAVEN_HOME=tmp_path, LEAVEN_LAKE="ftp://x/lake", **reach)
+    assert told.returncode == 2
+    assert "neither a folder nor a bucket" in told.stderr
