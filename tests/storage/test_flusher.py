@@ -239,7 +239,7 @@ def test_a_file_that_a_compaction_replaced_and_a_clean_up_took_away_is_no_damage
         Flusher(tmp_path / "wal", lake).flush_once()
     assert lake.compact("flights") == 3
     assert lake.vacuum("flights", hours=0) == 3
-    assert repair(tmp_path / "lake" / "flights" / "predictions") == []
+    assert repair(Folder(tmp_path / "lake" / "flights" / "predictions")) == []
 
 
 @pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 100)])

@@ -13,7 +13,6 @@ import mmap
 import os
 import re
 import struct
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from hashlib import file_digest, sha256
@@ -22,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from leaven.errors import LeavenError
+from leaven.storage.place import Folder
 
 MAX_BYTES = 2 * 1024**3  # of one artifact
 MAX_FILES = 1_000
@@ -92,7 +92,7 @@ class ArtifactStore:
         digest = sha256(data).hexdigest()
         path = self.path(digest)
         if not (path.exists() and _digest_of(path) == digest):
-            _write_whole(path, data)
+            Folder(self._folder).write(f"{digest[:2]}/{digest}.zip", data)
         return digest
 
     def get(self, digest: str) -> dict[str, memoryview]:
@@ -218,29 +218,3 @@ def _check(names: list[str], total: int) -> None:
             raise ArtifactRefused(name, "the name must be a plain relative path")
         if "\\" in name or ":" in name:
             raise ArtifactRefused(name, "the name must hold no backslash and no colon")
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is either there whole, and on the disk, or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

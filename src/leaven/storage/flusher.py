@@ -8,7 +8,6 @@ finds the segments again and the tables say what of them they have.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from base64 import b64encode
 from collections import defaultdict
@@ -24,9 +23,10 @@ from leaven.events.records import Event
 from leaven.storage.delta import EventTable, LeaseNotHeld, Rows
 from leaven.storage.frames import Reject, decode_segment
 from leaven.storage.lake import Lake
+from leaven.storage.place import Folder
 from leaven.storage.repair import repair
 from leaven.storage.rows import TableName, fault, table_from, table_of
-from leaven.storage.writers import QUARANTINE, SEALED, StoredSegment, StoredWriter, stored_writers, sync_folder
+from leaven.storage.writers import QUARANTINE, SEALED, StoredSegment, StoredWriter, stored_writers
 
 BATCH_BYTES = 16 * 2**20  # of segments that share a commit
 COMPACT_EVERY = 50  # commits to one table
@@ -203,18 +203,11 @@ class Flusher:
 
 def _quarantine(wal: Path, segment: StoredSegment, rejects: list[Reject]) -> None:
     """Write down what was found in a segment and is no event, before the segment goes."""
-    folder = wal / QUARANTINE
-    folder.mkdir(exist_ok=True)
     lines = [
         {"offset": reject.offset, "reason": reject.reason, "content": b64encode(reject.content).decode()}
         for reject in rejects
     ]
-    path = folder / f"{segment.writer}-{segment.number:010d}.jsonl"
-    being_written = path.with_suffix(".new")
-    with being_written.open("wb") as file:
-        file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    being_written.replace(path)
-    sync_folder(folder)
-    _log.error("%d pieces of %s are no events; they are in %s", len(rejects), segment.path, path)
+    name = f"{segment.writer}-{segment.number:010d}.jsonl"
+    folder = Folder(wal / QUARANTINE)
+    folder.write(name, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    _log.error("%d pieces of %s are no events; they are in %s", len(rejects), segment.path, folder.path / name)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Protocol
 
 _MANY_FILES = 16
@@ -169,13 +170,18 @@ class Folder:
         """Write a file beside its name, sync it, and put it there."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        being_written = path.with_name(f".{path.name}.{os.getpid()}.new")
-        with being_written.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        being_written.replace(path)
-        self.sync([name])
+        handle, temporary = mkstemp(dir=path.parent, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_all([parent for parent in path.parents if parent.is_relative_to(self.path.parent)])
 
     def remove(self, name: str) -> None:
         """Remove a file."""

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from leaven.storage.frames import HEADER, MAGIC
-from leaven.storage.writers import OPEN, SEALED, sync_folder
+from leaven.storage.place import sync_path
+from leaven.storage.writers import OPEN, SEALED
 
 
 class SegmentFile:
@@ -30,7 +31,7 @@ class SegmentFile:
         try:
             self.write(HEADER.pack(MAGIC, 0))
             if synced:
-                sync_folder(folder)
+                sync_path(folder)
         except OSError:
             os.close(self._handle)
             with suppress(OSError):  # best effort: what is left holds no event, and its number is not used again
@@ -85,7 +86,7 @@ class SegmentFile:
         with suppress(FileNotFoundError):  # renamed before, by a try that then failed; or somebody removed it
             self._path.rename(self._path.with_suffix(SEALED))
         if self._synced:
-            sync_folder(self._path.parent)
+            sync_path(self._path.parent)
 
     def abandon(self) -> None:
         """Close the file and leave it as it is."""

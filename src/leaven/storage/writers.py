@@ -25,6 +25,7 @@ from pathlib import Path
 
 from leaven.duration import instant, micros
 from leaven.storage.frames import HEADER, MAGIC, decode_segment, moment
+from leaven.storage.place import sync_path
 
 OPEN, SEALED = ".open", ".sealed"
 QUARANTINE = ".quarantine"
@@ -55,8 +56,8 @@ class WriterFolder:
                 self._pending = mmap.mmap(file.fileno(), _MOMENT.size)
             being_made.rename(self.path)
             if synced:
-                sync_folder(self.path)
-                sync_folder(wal)
+                sync_path(self.path)
+                sync_path(wal)
         except OSError:
             os.close(self._lock)
             for made in (being_made, self.path):
@@ -228,15 +229,6 @@ def backlog(wal: Path) -> Backlog:
         with suppress(FileNotFoundError):
             sizes.append(segment.path.stat().st_size)
     return Backlog(len(writers), sum(writer.lives() for writer in writers), len(sizes), sum(sizes))
-
-
-def sync_folder(path: Path) -> None:
-    """Make the entries of a folder survive a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
