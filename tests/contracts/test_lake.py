@@ -234,7 +234,7 @@ def test_history_comes_in_once_and_examples_go_out(lake_at: LakeAt):
 
 def test_the_flusher_brings_every_event_in_once_whatever_was_left_behind(lake_at: LakeAt, monkeypatch):
     """Segments that a kill left after their commit, two flushers at once, and compaction in between."""
-    monkeypatch.setattr("leaven.storage.flusher.COMPACT_EVERY", 5)
+    monkeypatch.setattr("leaven.storage.flusher.COMPACT_EVERY", 1)
     log = a_log(lake_at.folder, seal_bytes=1)  # each group is a segment
     for i in range(3):
         log.append_durably([a_prediction(f"p{i:02d}"), a_label(f"p{i:02d}")]).result(10)
