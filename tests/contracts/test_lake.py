@@ -14,6 +14,7 @@ import pytest
 
 from leaven.events.source import Span
 from leaven.storage.delta import LOG, SEQ, LeaseNotHeld
+from leaven.storage.lake import Lake
 from leaven.storage.place import Place
 from leaven.storage.repair import repair
 from leaven.storage.rows import table_from
@@ -125,6 +126,30 @@ def test_an_answer_at_marks_is_the_same_bit_for_bit_after_appends_compaction_and
     assert content(examples(lake, **asked)) == before
     assert lake.vacuum("flights", hours=0) > 0
     assert content(examples(lake_at.open("another"), **asked)) == before
+
+
+def test_two_compactions_at_once_double_no_row(lake_at: LakeAt):
+    """As delta-rs would let them: the second of the same state commits as well."""
+    lake = lake_at.open()
+    for i in range(6):
+        commit(lake, a_prediction(f"p{i}"))
+    with lake_at.table().alone() as alone:
+        assert alone
+        assert lake_at.open("two").compact("flights") == 0
+    lakes, went = [lake_at.open(name) for name in ("one", "two")], []
+    both = threading.Barrier(2)
+
+    def compact(mine: Lake) -> None:
+        both.wait()
+        went.append(mine.compact("flights"))
+
+    threads = [threading.Thread(target=compact, args=(each,)) for each in lakes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(went) == [0, 6]
+    assert ids(lake_at.open("fresh").tail("flights", 100)) == [f"p{i}" for i in range(6)]
 
 
 def test_clean_up_keeps_the_versions_in_use(lake_at: LakeAt):

@@ -7,6 +7,7 @@ the usual AWS_* variables themselves; what they say when something is wrong is t
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _RETRIES, _RETRY_SECONDS = 4, 20
 _CHUNK = 8 * 2**20
+_ALONE_SECONDS = 3_600.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _ANSWERED = re.compile(r"status code\W+(\d{3}[^:\n]*)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -158,6 +160,30 @@ class Bucket:
         with self.said():
             sizes = {self._key(name): size for name, size in names.items()}
             return [str(path) for path in self.copies.paths(sizes, self._fetch)]
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold an object that only one can make; what a process that died has left counts for an hour."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        key = self._key(".alone")
+        with self.said():
+            for file in self.files():
+                if file.name == ".alone" and time.time() - file.modified > _ALONE_SECONDS:
+                    obstore.delete(self.store, key)
+            try:
+                obstore.put(self.store, key, b"", mode="create", use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                free = False
+            else:
+                free = True
+        try:
+            yield free
+        finally:
+            if free:
+                with self.said():
+                    obstore.delete(self.store, key)
 
     def _fetch(self, key: str, path: Path) -> None:
         import obstore

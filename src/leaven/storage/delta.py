@@ -220,13 +220,20 @@ class EventTable:
         return self._table
 
     def compact(self) -> int:
-        """Rewrite small files as few; return how many files went. Rows and their numbers stay what they were."""
+        """Rewrite small files as few; return how many files went, 0 where another process is at it.
+
+        Rows and their numbers stay what they were. It is done alone: of two compactions of one state delta-rs would
+        take both, though they remove the same files, and every row would be there twice.
+        """
         with self._lock, self.place.said():
-            if not self.refresh() or self._table is None:
+            if not self.refresh():
                 return 0
-            done = self._table.optimize.compact(post_commithook_properties=_NO_HOOKS)
-            self.settle()
-            return int(done["numFilesRemoved"])
+            with self.place.alone() as alone:
+                if not alone or not self.refresh() or self._table is None:
+                    return 0
+                done = self._table.optimize.compact(post_commithook_properties=_NO_HOOKS)
+                self.settle()
+                return int(done["numFilesRemoved"])
 
     def vacuum(self, *, hours: float, keep: list[int]) -> int:
         """Delete files that left the table more than `hours` ago and belong to none of the versions in `keep`.

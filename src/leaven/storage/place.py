@@ -6,10 +6,11 @@ needs syncs before its files survive a power cut, and the files of a bucket must
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
@@ -77,6 +78,10 @@ class Place(Protocol):
 
     def local(self, names: Mapping[str, int]) -> list[str]:
         """Return the paths of local files with the content of these, which never changes, given their sizes."""
+        ...
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Return a context in which no other process is that asked for the same; False where one is already."""
         ...
 
     def said(self) -> AbstractContextManager[None]:
@@ -198,6 +203,20 @@ class Folder:
     def local(self, names: Mapping[str, int]) -> list[str]:
         """Return the files' own paths."""
         return [str(self.path / name) for name in names]
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold a lock file, which the system lets go of with the process."""
+        handle = os.open(self.path / ".alone", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            except BlockingIOError:
+                free = False
+            yield free
+        finally:
+            os.close(handle)
 
     def said(self) -> AbstractContextManager[None]:
         """Return a context that changes nothing: what the system says of a local file is plain."""
