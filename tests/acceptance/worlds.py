@@ -40,8 +40,8 @@ from leaven.settings import Settings, environment_for_parts, settings_from
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.control.schema import leases, metadata, routing_tables
 from leaven.storage.history_file import History
+from leaven.storage.importing import import_history
 from leaven.storage.lake import Lake, parquet
-from leaven.storage.transfer import import_history
 from tests.controller.pasts import a_past, day
 from tests.servers.postgres import PostgresServer
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from leaven.app import App
-from leaven.cli.output import AsJson, Home, emit, progress
+from leaven.cli.output import AsJson, Home, emit, rows_done
 from leaven.cli.people import app_at
 from leaven.errors import BadDefinition
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from leaven.loop import Loop
+    from leaven.storage.importing import ImportReport
     from leaven.storage.lake import LoopStats
-    from leaven.storage.transfer import ImportReport
     from leaven.storage.writers import Backlog
 
 app = typer.Typer(no_args_is_help=True)
@@ -72,25 +72,31 @@ def stats(
 @app.command("import")
 def import_(
     loop: Annotated[str, typer.Argument(metavar="LOOP", help="Name of a registered loop, or a loop file.")],
-    file: Annotated[Path, typer.Argument(help="Parquet or CSV file of past requests with their outcomes.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Parquet, CSV or NDJSON file (the latter two also .gz) of past requests with outcomes."),
+    ],
     time: Annotated[str, typer.Option("--time", help="Column: when each prediction was needed.")],
     label_time: Annotated[
         str | None, typer.Option("--label-time", help="Column: when each outcome became known. Default: at once.")
     ] = None,
     unit: Annotated[str | None, typer.Option("--unit", help="Column of the unit. Default: the loop's unit.")] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option("--rejects", help="Where rows that are not taken go. Default: FILE.rejects.ndjson, here."),
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring past requests with their outcomes into the lake. What was imported before is recognised and left out."""
-    from leaven.storage.transfer import import_history
+    from leaven.storage.importing import import_history
 
     installed = app_at(home)
     owner = _loop(installed, loop)
-    with progress() as bar:
-        task = bar.add_task("importing", total=1.0)
+    with rows_done() as told:
         report = import_history(
             installed.lake, owner, file, time=time, label_time=label_time, unit=unit,
-            progress=lambda stage, share: bar.update(task, completed=share, description=stage),
+            rejects=rejects or Path(f"{file.name}.rejects.ndjson"), progress=told,
         )  # fmt: skip
     emit(report, as_json=as_json, human=lambda out: _show_import(report, out))
 
@@ -98,7 +104,7 @@ def import_(
 @app.command()
 def export(
     loop: Annotated[str, typer.Argument(metavar="LOOP", help="Name of a registered loop, or a loop file.")],
-    file: Annotated[Path, typer.Argument(help="Where to: a name that ends in .parquet or .csv.")],
+    file: Annotated[Path, typer.Argument(help="Where to: .parquet, .csv or .ndjson (the latter two also .gz).")],
     since: Annotated[str | None, typer.Option("--since", help="Served from this time on. Default: the first.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Served before this time. Default: now.")] = None,
     as_of: Annotated[str | None, typer.Option("--as-of", help="Labels as known at this time. Default: now.")] = None,
@@ -107,7 +113,7 @@ def export(
 ) -> None:
     """Write predictions with their labels to a file."""
     from leaven.events.source import Span
-    from leaven.storage.transfer import export_examples
+    from leaven.storage.exporting import export_examples
 
     installed = app_at(home)
     owner = _loop(installed, loop)
@@ -189,5 +195,7 @@ def _show_import(report: ImportReport, out: Console) -> None:
     ):
         if count:
             out.print(f"  {count:,} {what}")
+    if report.rejects:
+        out.print(f"  what was rejected is in {report.rejects}, with its row and the reason")
     if report.absent:
         out.print(f"  the file has no column for {', '.join(report.absent)}: missing in every row")

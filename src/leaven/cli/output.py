@@ -7,7 +7,9 @@ that neither is disturbed. The shell gets one of four exit codes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +34,7 @@ Home = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, for programs.")]
 
+_SAY_SECONDS = 5.0
 _PIPED_WIDTH = 160  # columns, where stdout is no terminal and so has no width of its own
 
 
@@ -81,6 +84,41 @@ def progress() -> Progress:
         console=messages(),
         transient=True,
     )
+
+
+@contextmanager
+def rows_done() -> Iterator[Callable[[str, int, int], None]]:
+    """Show on stderr how many rows of how many are done; give what is to be told the stage and both.
+
+    On a terminal it is a bar; elsewhere a line now and then, for a log.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    if not sys.stderr.isatty():
+        yield _lines_of_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeElapsedColumn())
+    with Progress(*columns, console=messages(), transient=True) as bar:
+        task = bar.add_task("", total=None, shown="")
+        yield lambda stage, done, rows: bar.update(
+            task,
+            description=stage,
+            completed=done,
+            total=rows or None,
+            shown=f"{done:,} of {rows:,} rows" if rows else "",
+        )
+
+
+def _lines_of_progress() -> Callable[[str, int, int], None]:
+    said = [time.monotonic()]  # nothing is said of what takes no time
+
+    def tell(stage: str, done: int, rows: int) -> None:
+        if rows and time.monotonic() >= said[0] + _SAY_SECONDS:
+            said[0] = time.monotonic()
+            sys.stderr.write(f"{stage}: {done:,} of {rows:,} rows\n")
+            sys.stderr.flush()
+
+    return tell
 
 
 def _plain(given: Any) -> object:

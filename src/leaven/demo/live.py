@@ -24,7 +24,7 @@ from leaven.registry import aliases, decisions, loops, routing
 from leaven.registry.decisions import Decision
 from leaven.settings import Settings
 from leaven.storage.history_file import History, read_history
-from leaven.storage.transfer import import_history
+from leaven.storage.importing import import_history
 from leaven.system import System
 
 MARK = "this-folder-is-a-leaven-demo"
