@@ -5,6 +5,7 @@ The one place where adapters are chosen and joined; everything else gets what it
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from leaven.loop import Loop
 from leaven.loopfile import load_loop
 from leaven.registry import loops
 from leaven.registry.artifacts import ArtifactStore
+from leaven.registry.changes import ChangeRefused
 from leaven.registry.remote_artifacts import artifacts_at
 from leaven.settings import Settings
 from leaven.storage.control.database import ControlDatabase
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 # than five seconds late are dropped. Nothing older than this can still reach the log.
 IN_FLIGHT = timedelta(seconds=8)
 
+_log = logging.getLogger(__name__)
+
 
 class App:
     """The parts of one installation, opened when they are first asked for."""
@@ -44,6 +48,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._loops: dict[str, tuple[tuple[str, int], Loop]] = {}
+        self._read: dict[str, tuple[tuple[str, int], Loop]] = {}
+        self._refused: dict[str, tuple[str, int]] = {}
 
     @cached_property
     def clock(self) -> Clock:
@@ -108,12 +114,27 @@ class App:
         kept = self._loops.get(name)
         if kept is not None and kept[0] == stamp:
             return kept[1]
-        loaded = load_loop(path, name=name)
+        loaded = self._edited(name, stamp)
         if loaded.digest != known.digest:
-            with self.database.write() as connection:
-                loops.put(connection, loaded, path=known.path, source=path.read_text(), at=self.clock.micros())
+            try:
+                with self.database.write() as connection:
+                    loops.put(connection, loaded, path=known.path, source=path.read_text(), at=self.clock.micros())
+            except ChangeRefused as refused:
+                if kept is None or kept[1].digest != known.digest:
+                    raise
+                if self._refused.get(name) != stamp:
+                    _log.error("%s", refused)
+                self._refused[name] = stamp
+                return kept[1]  # what runs goes on as it was registered
         self._loops[name] = (stamp, loaded)
         return loaded
+
+    def _edited(self, name: str, stamp: tuple[str, int]) -> Loop:
+        """A loop from its file as it is now; read once, however often it is refused."""
+        known = self._read.get(name)
+        if known is None or known[0] != stamp:
+            known = self._read[name] = (stamp, load_loop(Path(stamp[0]), name=name))
+        return known[1]
 
     def loop_names(self) -> list[str]:
         """Return the names of all registered loops."""

@@ -10,6 +10,7 @@ import pytest
 from leaven.controller import state
 from leaven.controller.people import promote_by_hand, prove
 from leaven.controller.trials import _step_of_stage, begin_trial, reconcile_trial
+from leaven.events import Label
 from leaven.experiments import Canary, Shadow
 from leaven.experiments.assignment import POSITIONS
 from leaven.registry import aliases, loops, versions
@@ -226,3 +227,18 @@ def test_each_trial_draws_its_units_anew():
     second = prove(driver.parts, driver.loop, int(first.challenger), start_with="canary", by="ada", now=driver.now)
     assert first.id in salt
     assert second.id in driver.table().salt != salt
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"label": Label("bought", above=0.25, within="6h")}, "the loop's label was edited"),
+        ({"unit": "visit"}, "the loop's unit was edited"),
+        ({"label": Label("bought", above=0.25, within="6h"), "unit": "visit"}, "the loop's label and unit were edited"),
+    ],
+)
+def test_a_question_that_is_edited_under_a_trial_ends_it_without_a_verdict(edit, says):
+    driver, _ = a_trial()
+    ended = reconcile_trial(driver.parts, replace(driver.loop, **edit), driver.trial(), now=driver.now)
+    assert ended.state == "stopped"
+    assert says in driver.decisions("trial")[-1].why

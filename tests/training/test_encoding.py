@@ -87,3 +87,9 @@ def test_numbers_as_categories_survive_the_way_through_a_log_that_makes_them_flo
     assert encoder.categories == {"colour": ("1", "2", "3")}
     again = encoder.encode({"colour": np.array([1.0, np.nan, 3.0])})[:, 0]
     np.testing.assert_array_equal(again, [0, np.nan, 2])
+
+
+def test_text_that_is_no_number_is_missing_to_a_version_that_takes_numbers():
+    encoder = Encoder((("x", "float", True),), {})
+    column = np.array(["1.5", "blue", None, 2, "nan"], dtype=object)
+    np.testing.assert_array_equal(encoder.encode({"x": column})[:, 0], [1.5, np.nan, np.nan, 2.0, np.nan])

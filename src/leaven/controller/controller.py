@@ -14,13 +14,15 @@ import msgspec
 
 from leaven.controller import state
 from leaven.controller.parts import Parts
+from leaven.controller.promotion import publish_routes
 from leaven.controller.trials import reconcile_trial
 from leaven.duration import instant, micros
 from leaven.events.source import Span
+from leaven.experiments.trial import Trial
 from leaven.loop import Loop
 from leaven.monitoring.performance import matured_span, performance
 from leaven.monitoring.signal import Signal
-from leaven.registry import aliases, decisions, loops, versions
+from leaven.registry import aliases, decisions, loops, routing, versions
 from leaven.registry.decisions import Decision, record
 from leaven.stats.intervals import Interval
 from leaven.triggers import Cause, Facts
@@ -45,7 +47,11 @@ class Controller:
         with self._parts.database.read() as connection:
             active = state.active_refresh(connection, loop.name)
             trial = state.active_trial(connection, loop.name)
-            paused = loops.loop(connection, loop.name).paused
+            known = loops.loop(connection, loop.name)
+            routed = routing.latest(connection, loop.name)
+        if routed is not None and routed.at < known.registered_at:
+            self._route_anew(loop, trial, now=now)
+        paused = known.paused
         if trial is not None:
             reconcile_trial(self._parts, loop, trial, now=now)
             return
@@ -54,6 +60,16 @@ class Controller:
             return
         if not paused:
             self._ask_triggers(loop, now)
+
+    def _route_anew(self, loop: Loop, trial: Trial | None, *, now: datetime) -> None:
+        """Let the gateways take, and log, the features of a definition that is newer than their routing table."""
+        with self._parts.write() as connection:
+            self._parts.fence(connection)
+            if state.active_trial(connection, loop.name) != trial:
+                return  # somebody has just published
+            if trial is not None and state.trial_rollout(connection, trial.id) != repr(list(loop.rollout)):
+                return  # the trial is about to end, and that will publish
+            publish_routes(connection, loop.name, trial=trial, rollout=tuple(loop.rollout), now=micros(now))
 
     def _go_on(self, active: state.Refresh, *, now: datetime) -> None:
         """Begin a refresh that a person asked for, or take up one that an earlier life of the controller left."""

@@ -6,6 +6,8 @@ changes one of these publishes the table in the same transaction, so the three n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from sqlalchemy import Connection
 
@@ -14,8 +16,11 @@ from leaven.experiments.assignment import threshold
 from leaven.experiments.routing import RoutingTable, ShadowRoute, Standby, arms_for
 from leaven.experiments.trial import Trial, steps_of
 from leaven.experiments.verdict import Stage
+from leaven.loop import FeatureType, Schema
 from leaven.registry import aliases, loops, routing, versions
+from leaven.registry.changes import features_of
 from leaven.registry.decisions import Decision, record
+from leaven.registry.loops import LoopRecord
 
 
 class NothingToRollBack(LeavenError, RuntimeError):
@@ -93,7 +98,28 @@ def _derived(
             shadows = (ShadowRoute(*challenger, threshold(step.share)),)
     # Each trial draws its units anew: who was in the last canary is not in the next one by rule.
     salt = known.salt if trial is None else f"{known.salt}/{trial.id}"
-    return RoutingTable(loop, 0, 0, known.schema, salt, arms, shadows, standby)
+    numbers = [champion, *([] if trial is None else [int(trial.challenger)]), *(int(each.version) for each in standby)]
+    schema = _served_schema(connection, known, numbers)
+    return RoutingTable(loop, 0, 0, schema, salt, arms, shadows, standby)
+
+
+def _served_schema(connection: Connection, known: LoopRecord, numbers: Sequence[int]) -> Schema:
+    """What requests are to bring: the loop's features, and those that it dropped and a version at hand was made with.
+
+    The latter are no longer required. Where there are any, the features stand in the order of the first of these
+    versions, so that a request that sends its features as one matrix is never read in another order than it was meant.
+    """
+    wanted = {name: (name, kind, required) for name, kind, required in known.schema.features}
+    theirs: dict[str, FeatureType] = {}
+    for number in numbers:
+        made_for = versions.version(connection, known.name, number).definition_digest
+        written = loops.definition(connection, known.name, made_for)
+        if written is not None and made_for != known.digest:
+            theirs = dict(features_of(written)) | theirs
+    if not theirs.keys() - wanted.keys():
+        return known.schema
+    kept = tuple(wanted.pop(name, (name, kind, False)) for name, kind in theirs.items())
+    return msgspec.structs.replace(known.schema, features=(*kept, *wanted.values()))
 
 
 def _same(latest: RoutingTable, wanted: RoutingTable) -> bool:

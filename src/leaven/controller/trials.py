@@ -17,7 +17,7 @@ from leaven.experiments.evidence import Evidence, canary_evidence, shadow_eviden
 from leaven.experiments.trial import Action, Trial, TrialState, evidence_digest, reconcile, steps_of
 from leaven.experiments.verdict import Stage
 from leaven.loop import Loop
-from leaven.registry import aliases, loops
+from leaven.registry import aliases, decisions, loops
 from leaven.registry.decisions import Decision, record
 from leaven.stats.metrics import default_metric
 
@@ -49,13 +49,19 @@ def begin_trial(
         stage, _ = steps_of(loop.rollout)[step]
         decided = Decision(
             id=f"{trial_id}-begin", loop=loop.name, at=at, kind="trial", outcome="begin", version=challenger,
-            rule={"rollout": [repr(each) for each in loop.rollout]}, why=f"version {challenger} begins with {stage!r}",
+            rule={"rollout": [repr(each) for each in loop.rollout]} | _question(loop),
+            why=f"version {challenger} begins with {stage!r}",
             by=by, refresh=refresh, trial=trial_id,
         )  # fmt: skip
         record(connection, decided)
         aliases.set_alias(connection, loop.name, "challenger", challenger, decision=decided.id, at=at)
         publish_routes(connection, loop.name, trial=opened, rollout=tuple(loop.rollout), now=at)
     return opened
+
+
+def _question(loop: Loop) -> dict[str, str]:
+    """What a trial asks: whether the answers to these units come nearer to this label."""
+    return {"label": repr(loop.label), "unit": loop.unit}
 
 
 def _trial_of(refresh: str) -> str:
@@ -88,13 +94,18 @@ def reconcile_trial(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) ->
 
 
 def _changed(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) -> Trial | None:
-    """End a trial whose rollout was edited, or whose champion was changed, under it: it could not be judged fairly."""
+    """End a trial under which its loop was edited, or its champion changed: it could not be judged fairly."""
     with parts.database.read() as connection:
         rollout = state.trial_rollout(connection, trial.id)
         champion = aliases.alias(connection, loop.name, "champion")
-    if rollout == repr(list(loop.rollout)) and champion == int(trial.champion):
+        begun = decisions.decisions(connection, loop.name, kind="trial", trial=trial.id)
+    asked = begun[0].rule if begun else {}
+    edited = [name for name, now_written in _question(loop).items() if asked.get(name, now_written) != now_written]
+    edited += ["rollout"] if rollout != repr(list(loop.rollout)) else []
+    if not edited and champion == int(trial.champion):
         return None
-    why = "the loop's rollout was edited" if champion == int(trial.champion) else "the champion was changed"
+    parts_edited = f"the loop's {' and '.join(edited)} {'was' if len(edited) == 1 else 'were'} edited"
+    why = parts_edited if edited else "the champion was changed"
     at = micros(now)
     decided = Decision(
         id=f"{trial.id}-changed", loop=loop.name, at=at, kind="trial", outcome="stop", version=int(trial.challenger),

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from leaven.errors import LeavenError
 from leaven.loop import Loop, Schema
+from leaven.registry.changes import check_change
 from leaven.storage.control.schema import as_record, definitions
 from leaven.storage.control.schema import loops as table
 
@@ -44,6 +45,9 @@ def put(connection: Connection, loop: Loop, *, path: str, source: str, at: int, 
 
     The salt of a loop never changes, since all units would change arms; it is `salt`, or else the loop's name. Whether
     the loop is paused stays as it is.
+
+    Raises:
+        ChangeRefused: the new definition cannot take the place of the one before, which stands.
     """
     facts = {"path": path, "source": source, "digest": loop.digest, "definition": repr(loop), "schema": loop.schema}
     found = connection.execute(select(table).where(table.c.name == loop.name)).one_or_none()
@@ -54,6 +58,7 @@ def put(connection: Connection, loop: Loop, *, path: str, source: str, at: int, 
             )
         )
     elif (found.path, found.source, found.digest) != (path, source, loop.digest):
+        check_change(connection, loop, task_before=as_record(found, LoopRecord).schema.task)
         since = found.registered_at if found.digest == loop.digest else at
         connection.execute(update(table).where(table.c.name == loop.name).values(registered_at=since, **facts))
     key = {"loop": loop.name, "digest": loop.digest}

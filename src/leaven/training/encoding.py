@@ -73,7 +73,7 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
                 codes = self._codes.get(name, {})
                 matrix[:, index] = [codes.get(as_category(given), np.nan) for given in column.tolist()]
             else:
-                matrix[:, index] = column  # object None becomes NaN
+                matrix[:, index] = _numbers(column)
         return matrix
 
     @cached_property
@@ -83,6 +83,21 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             name: {category: float(code) for code, category in enumerate(known)}
             for name, known in self.categories.items()
         }
+
+
+def _numbers(column: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers as float64; None, and what is no number (as where the feature was text once), is NaN."""
+    try:
+        return column.astype(np.float64, copy=False)
+    except ValueError:
+        return np.array([_number(given) for given in column.tolist()], dtype=np.float64)
+
+
+def _number(given: object) -> float:
+    try:
+        return float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def as_category(given: object) -> str | None:

@@ -1,0 +1,54 @@
+"""Which edits of a loop are taken, and which are refused?"""
+
+from __future__ import annotations
+
+import pytest
+
+from leaven.events import Label
+from leaven.loop import Feature
+from leaven.registry import aliases, loops
+from leaven.registry.changes import ChangeRefused, features_of
+from leaven.storage.control.database import ControlDatabase
+from tests.control_databases import a_loop, a_version
+
+A_NUMBER = Label("y", within="1h")
+
+
+def put(connection, loop, at=9):
+    return loops.put(connection, loop, path="loop.py", source="…", at=at)
+
+
+def test_another_kind_of_answer_is_refused_while_a_version_serves(database: ControlDatabase):
+    with database.write() as connection:
+        put(connection, a_loop())
+        assert put(connection, a_loop(label=A_NUMBER)).schema.task == "regression"  # nothing was made yet
+        put(connection, a_loop())
+        number = a_version(connection)
+        aliases.set_alias(connection, "flights", "champion", number, decision="d", at=1)
+    with database.write() as connection:
+        with pytest.raises(ChangeRefused, match=r"a regression one, and version 1, which serves, gives binary ones"):
+            put(connection, a_loop(label=A_NUMBER))
+        assert loops.loop(connection, "flights").digest == a_loop().digest
+        assert loops.definition(connection, "flights", a_loop(label=A_NUMBER).digest) is not None  # of before
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"label": Label("y", above=3, within="2h")},
+        {"unit": "visit"},
+        {"features": [Feature("x", "category"), Feature("new", "int", required=True)]},
+        {"features": [Feature("other", "bool")]},
+    ],
+)
+def test_other_edits_are_taken_while_a_version_serves(database: ControlDatabase, edit):
+    with database.write() as connection:
+        aliases.set_alias(connection, "flights", "champion", a_version(connection), decision="d", at=1)
+        changed = a_loop(**edit)
+        assert put(connection, changed).schema == changed.schema
+
+
+def test_the_features_of_a_definition_can_be_told_from_its_text():
+    loop = a_loop(features=[Feature('a "b"', "category", required=True), Feature("c", "int")])
+    assert features_of(repr(loop)) == (('a "b"', "category"), ("c", "int"))
+    assert features_of("Loop('x')") == ()
