@@ -96,6 +96,10 @@ class HistoryLog:
         end = min(int(end), self._until if marks is None else marks.predictions)
         return self._examples(np.arange(start, max(int(start), end)), rule, as_of=as_of)
 
+    def erased(self, span: Span, *, as_of: datetime, marks: Marks) -> int:
+        """Return 0: nothing is erased from a past that is replayed."""
+        return 0
+
     def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:
         """Return the requests of `span` that `version` shadowed."""
         start, end = np.searchsorted(self._history.at, [column_time(span.start), column_time(span.end)], side="left")

@@ -27,6 +27,7 @@ class Marks:
 
     predictions: int
     feedback: int
+    tombstones: int = 0  # of the rows that were taken out; those up to here were gone when the marks were taken
 
 
 class ExampleSource(Protocol):
@@ -49,6 +50,10 @@ class ExampleSource(Protocol):
 
         With `marks`, rows that were appended later than these are left out.
         """
+        ...
+
+    def erased(self, span: Span, *, as_of: datetime, marks: Marks) -> int:
+        """Return how many rows that a reader of `span` could see at `marks` were erased, or grew too old, since."""
         ...
 
     def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:

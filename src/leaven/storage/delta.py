@@ -11,7 +11,7 @@ and of two commits made at the same time from the same state the second is refus
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from threading import RLock
@@ -38,6 +38,7 @@ _CONFIGURATION: Mapping[str, str | None] = {
     "delta.logRetentionDuration": "interval 30 days",
 }
 _ATTEMPTS = 20
+_NUMBERS_AT_ONCE = 20_000  # rows that one commit takes out, but for those of one day
 
 _log = logging.getLogger(__name__)
 
@@ -243,18 +244,69 @@ class EventTable:
         with self._lock, self.place.said():
             if not self.refresh() or self._table is None:
                 return 0
-            gone = self._table.vacuum(
-                retention_hours=int(hours),
-                dry_run=False,
-                enforce_retention_duration=False,
-                post_commithook_properties=_NO_HOOKS,
-                full=True,
-                keep_versions=sorted(keep) or None,
-            )
+            before = self._superseded()
+            self._vacuum(hours=int(hours), keep=keep)
             self.settle()
+            gone = before.keys() - self._superseded().keys()
             if _checkpoints(self.place):
                 self._table.cleanup_metadata()
             return len(gone)
+
+    def _vacuum(self, *, hours: int, keep: list[int]) -> None:
+        assert self._table is not None
+        self._table.vacuum(
+            retention_hours=hours,
+            dry_run=False,
+            enforce_retention_duration=False,
+            post_commithook_properties=_NO_HOOKS,
+            full=hours >= 1,  # a file that is in no version may be that of a commit being made
+            keep_versions=sorted(keep) or None,
+        )
+
+    def superseded(self) -> dict[str, float]:
+        """Return the data files that are there and not in the newest version, with the times of their writing."""
+        with self._lock, self.place.said():
+            return self._superseded() if self.refresh() else {}
+
+    def _superseded(self) -> dict[str, float]:
+        # Listed before the version is looked up: what is committed in between is then in it.
+        there = {f"{day}/{file.name}": file.modified for day in self.place.folders() if day != LOG
+                 for file in self.place.at(day).files() if file.name.endswith(".parquet")}  # fmt: skip
+        self.refresh()
+        live = {file.path for file in self.files()}
+        return {path: written for path, written in there.items() if path not in live}
+
+    def remove(self, rows: Sequence[tuple[date, int]], *, hold: Callable[[], bool]) -> int:
+        """Take rows out, given their days and numbers, durably; return how many were there.
+
+        The log of the table then says which numbers were taken out, and nothing of what they were.
+
+        Raises:
+            LeaseNotHeld: `hold` said no; what was committed before stays so.
+            TableContended: others were always faster.
+        """
+        return sum(self._delete(predicate, hold) for predicate in _predicates(rows))
+
+    def remove_days(self, before: date, *, hold: Callable[[], bool]) -> None:
+        """Take out the rows of all days before `before`; raises as `remove` does."""
+        if self.refresh() and any(file.day < before for file in self.files()):
+            self._delete(f"day < CAST('{before.isoformat()}' AS DATE)", hold)
+
+    def _delete(self, predicate: str, hold: Callable[[], bool]) -> int:
+        with self._lock, self.place.said():
+            for _ in range(_ATTEMPTS):
+                if not self.refresh() or self._table is None:
+                    return 0
+                if not hold():
+                    raise LeaseNotHeld(self.place.uri)
+                try:
+                    done = self._table.delete(predicate, post_commithook_properties=_NO_HOOKS)
+                except CommitFailedError as error:
+                    _log.info("%s: another process committed first: %s", self.place.uri, error)
+                    continue
+                self.settle()
+                return int(done.get("num_deleted_rows") or 0)
+        raise TableContended(self.place.uri, _ATTEMPTS)
 
     def settle(self) -> None:
         """Make every commit up to the newest version survive a power cut, whoever made it; checkpoint when due."""
@@ -279,6 +331,27 @@ class EventTable:
                 continue
             yield from (path for path, _ in added_files(content))
             yield commit
+
+
+def _predicates(rows: Sequence[tuple[date, int]]) -> Iterator[str]:
+    """Conditions that pick these rows, each of bounded length; a day's rows are together where they are few."""
+    by_day: dict[date, list[int]] = {}
+    for day, number in rows:
+        by_day.setdefault(day, []).append(number)
+    days: list[date] = []
+    numbers: list[int] = []
+    for day in sorted(by_day):
+        if numbers and len(numbers) + len(by_day[day]) > _NUMBERS_AT_ONCE:
+            yield _predicate(days, numbers)
+            days, numbers = [], []
+        days, numbers = [*days, day], [*numbers, *by_day[day]]
+    if numbers:
+        yield _predicate(days, numbers)
+
+
+def _predicate(days: list[date], numbers: list[int]) -> str:
+    within = f"day >= CAST('{days[0].isoformat()}' AS DATE) AND day <= CAST('{days[-1].isoformat()}' AS DATE)"
+    return f"{within} AND seq >= {min(numbers)} AND seq <= {max(numbers)} AND seq IN ({', '.join(map(str, numbers))})"
 
 
 def _checkpoints(table: Place) -> list[str]:

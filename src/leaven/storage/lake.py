@@ -7,10 +7,12 @@ with DuckDB.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir
@@ -21,6 +23,7 @@ import msgspec
 from leaven.duration import instant
 from leaven.storage.delta import EventTable, LiveFile
 from leaven.storage.place import folder_of, place_at
+from leaven.storage.readers import Readers
 from leaven.storage.rows import TableName
 
 if TYPE_CHECKING:
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from leaven.storage.reading import LakeSource
 
 _TABLES: tuple[TableName, ...] = ("predictions", "feedback")
+_TIMES: dict[TableName, tuple[str, ...]] = {
+    "predictions": ("at",), "feedback": ("at", "received_at"), "tombstones": ("at", "first_at", "last_at"),
+}  # fmt: skip
+ALL_TABLES: tuple[TableName, ...] = (*_TABLES, "tombstones")
 
 
 class TableStats(msgspec.Struct, frozen=True):
@@ -71,6 +78,7 @@ class Lake:
         folder = folder_of(location)
         self._scratch = scratch or (folder / ".spill" if folder else Path(gettempdir()) / f"leaven-{os.getuid()}")
         self.place = place_at(location, setting="LEAVEN_LAKE", scratch=self._scratch / "files", megabytes=cache_mb)
+        self.readers = Readers(folder / ".readers" if folder else self._scratch / "readers")
         self._memory = memory
         self._lock = threading.Lock()
         self._tables: dict[tuple[str, TableName], EventTable] = {}
@@ -99,7 +107,7 @@ class Lake:
     def tables(self) -> list[EventTable]:
         """Return every table that exists."""
         there = {loop: self.place.at(loop).folders() for loop in self.place.folders()}
-        return [self.table(loop, name) for loop, folders in there.items() for name in _TABLES if name in folders]
+        return [self.table(loop, name) for loop, folders in there.items() for name in ALL_TABLES if name in folders]
 
     def stats(self, loop: str) -> LoopStats:
         """Return how the log of `loop` stands."""
@@ -108,12 +116,12 @@ class Lake:
     def tail(self, loop: str, n: int, *, table: TableName = "predictions") -> list[dict[str, Any]]:
         """Return the `n` newest rows of a table in the order in which they were committed; times as `datetime`."""
         kept = self.table(loop, table)
-        kept.refresh()
-        files = [file for file in kept.files() if file.last_seq > kept.seq - n]
-        if not files:
-            return []
         with self.query() as connection:
-            times = ("at", "received_at") if table == "feedback" else ("at",)
+            kept.refresh()
+            files = [file for file in kept.files() if file.last_seq > kept.seq - n]
+            if not files:
+                return []
+            times = _TIMES[table]
             converted = ", ".join(f'epoch_us("{name}") AS "{name}"' for name in times)
             connection.execute(
                 f"SELECT * REPLACE ({converted}) FROM {parquet(files)} WHERE seq > ? ORDER BY seq",  # noqa: S608
@@ -125,22 +133,42 @@ class Lake:
 
     def compact(self, loop: str) -> int:
         """Rewrite the loop's small files as few; return how many files that replaced. No row changes."""
-        return sum(self.table(loop, name).compact() for name in _TABLES)
+        return sum(self.table(loop, name).compact() for name in ALL_TABLES)
 
     def vacuum(self, loop: str, *, hours: float = 168.0, keep: Sequence[int] = ()) -> int:
-        """Delete files that left the loop's tables more than `hours` ago; return how many.
-
-        With no hours at all, a commit being made meanwhile would lose its files: only for a lake at rest.
+        """Delete files that left the loop's tables more than `hours` ago and that no reader is at; return how many.
 
         Args:
             loop: Name of the loop.
-            hours: How long a superseded file is kept for those who still read it.
-            keep: Delta versions whose files are all kept.
+            hours: How long a superseded file is kept for those who still read it (other engines, other machines: reads
+                of Leaven's on this machine are waited for however long they take). Files that are in no version are
+                taken for those of a commit being made for an hour, however few hours are given.
+            keep: Delta versions of the tables whose files are all kept.
         """
-        return sum(self.table(loop, name).vacuum(hours=hours, keep=list(keep)) for name in _TABLES)
+        hours = self.hours_to_keep(hours)
+        return sum(self.table(loop, name).vacuum(hours=hours, keep=list(keep)) for name in ALL_TABLES)
 
-    def query(self) -> DuckDBPyConnection:
-        """Return a DuckDB connection of one's own, to be closed; all share the memory cap."""
+    def hours_to_keep(self, hours: float) -> int:
+        """Return `hours`, or more where somebody on this machine has been reading for longer, in whole hours."""
+        oldest = self.readers.oldest()
+        reading = 0.0 if oldest is None else max(self.readers.wall() - oldest, 0.0) / 3600 + 1
+        return math.ceil(max(hours, reading))
+
+    def superseded(self, loop: str, *, until: float = math.inf) -> int:
+        """Return how many data files of the loop are there and in no newest version; those written by `until`."""
+        found = (self.table(loop, name).superseded().values() for name in ALL_TABLES)
+        return sum(written <= until for times in found for written in times)
+
+    @contextmanager
+    def query(self) -> Iterator[DuckDBPyConnection]:
+        """Give a DuckDB connection of one's own; all share the memory cap.
+
+        Files of versions that are looked up in here stay until it is closed.
+        """
+        with self.readers.reading(), self._cursor() as connection:
+            yield connection
+
+    def _cursor(self) -> DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
                 self._connection = self._connect()
@@ -166,14 +194,14 @@ class Lake:
 
     def _table_stats(self, loop: str, name: TableName) -> TableStats:
         table = self.table(loop, name)
-        table.refresh()
-        files = table.files()
-        first = last = None
-        if files:
-            # The log tells times to the millisecond; which files hold the ends is enough to know.
-            earliest, latest = min(file.first_at for file in files), max(file.last_at for file in files)
-            ends = [file for file in files if file.first_at == earliest or file.last_at == latest]
-            with self.query() as connection:
+        with self.query() as connection:
+            table.refresh()
+            files = table.files()
+            first = last = None
+            if files:
+                # The log tells times to the millisecond; which files hold the ends is enough to know.
+                earliest, latest = min(file.first_at for file in files), max(file.last_at for file in files)
+                ends = [file for file in files if file.first_at == earliest or file.last_at == latest]
                 asked = f'SELECT epoch_us(min("at")), epoch_us(max("at")) FROM {parquet(ends)}'  # noqa: S608
                 first, last = map(instant, connection.execute(asked).fetchall()[0])
         return TableStats(

@@ -19,8 +19,9 @@ from leaven.events.columns import Column, Examples, Matched, Pairs, Predictions
 from leaven.events.labels import LabelRule
 from leaven.events.source import Marks, Span
 from leaven.storage.delta import LiveFile
-from leaven.storage.lake import Lake, parquet
+from leaven.storage.lake import ALL_TABLES, Lake, parquet
 from leaven.storage.rows import TableName, features_in
+from leaven.storage.tombstones import erased_since
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -45,7 +46,7 @@ class LakeSource:
 
     def marks(self) -> Marks:
         """Return how far the loop's tables reach now; 0 where there is no table."""
-        return Marks(*(self._pinned(name, None)[1] for name in ("predictions", "feedback")))
+        return Marks(*(self._pinned(name, None)[1] for name in ALL_TABLES))
 
     def watermark(self) -> datetime:
         """Return the moment up to which every event that was logged can be read."""
@@ -53,14 +54,15 @@ class LakeSource:
 
     def first(self) -> datetime | None:
         """Return the time of the oldest live prediction, or None before the first."""
-        files, _ = self._pinned("predictions", None)
-        for day in sorted({file.day for file in files}):
-            found = self._fetch_one(
-                f"""SELECT epoch_us(min("at")) FROM {parquet([file for file in files if file.day == day])}
-                    WHERE role = 'live'"""  # noqa: S608
-            )
-            if found is not None:
-                return instant(found)
+        with self._lake.query() as connection:
+            files, _ = self._pinned("predictions", None)
+            for day in sorted({file.day for file in files}):
+                found = connection.execute(
+                    f"""SELECT epoch_us(min("at")) FROM {parquet([file for file in files if file.day == day])}
+                        WHERE role = 'live'"""  # noqa: S608
+                ).fetchall()[0][0]
+                if found is not None:
+                    return instant(found)
         return None
 
     def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:
@@ -79,11 +81,11 @@ class LakeSource:
     def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:
         """Return the live predictions in `span` that `version` shadowed, with its answers."""
         live = self.examples(span, rule, as_of=as_of)
-        files, mark = self._pinned("predictions", None)
-        near = _between(files, span.start, span.end + _SHADOW_LATENESS)
         shadows: Fetched = {name: np.empty(0, object) for name in ("id", "answer", "error", "seconds")}
-        if near and len(live):
-            with self._lake.query() as connection:
+        with self._lake.query() as connection:
+            files, mark = self._pinned("predictions", None)
+            near = _between(files, span.start, span.end + _SHADOW_LATENESS)
+            if near and len(live):
                 shadows = connection.execute(
                     f"""SELECT id, answer, error, seconds FROM {parquet(near)}
                         WHERE role = 'shadow' AND version = ? AND seq <= ? AND "at" <= ?
@@ -100,16 +102,18 @@ class LakeSource:
             _numbers(shadows["seconds"])[picked],
         )
 
+    def erased(self, span: Span, *, as_of: datetime, marks: Marks) -> int:
+        """Return how many rows that a reader of `span` could see at `marks` were erased, or grew too old, since."""
+        with self._lake.query() as connection:
+            files, _ = self._pinned("tombstones", None)
+            return erased_since(connection, parquet(files), span, marks, as_of) if files else 0
+
     def _pinned(self, name: TableName, mark: int | None) -> tuple[list[LiveFile], int]:
         """The files of a table's newest version, and the number of the last row to read."""
         table = self._lake.table(self._loop, name)
         if not table.refresh():
             return [], 0
         return table.files(), table.seq if mark is None else min(mark, table.seq)
-
-    def _fetch_one(self, sql: str) -> Any:
-        with self._lake.query() as connection:
-            return connection.execute(sql).fetchall()[0][0]
 
     def _collect_live(
         self, connection: DuckDBPyConnection, span: Span, as_of: datetime, mark: int | None

@@ -20,7 +20,7 @@ from arro3.core import Array, DataType, Field, Schema, Table
 from leaven.events.records import Event, FeatureValue, PredictionServed
 
 Kind = Literal["string", "double", "long", "boolean"]  # as Delta Lake calls them
-TableName = Literal["predictions", "feedback"]
+TableName = Literal["predictions", "feedback", "tombstones"]
 Columns = dict[str, tuple[DataType, list[Any]]]
 
 LAST_MOMENT = 253_402_300_799_999_999  # the end of the year 9999, in microseconds
@@ -91,12 +91,33 @@ _FEEDBACK: tuple[tuple[str, DataType, str], ...] = (
     ("value", _NUMBER, "value"),
     ("source", _TEXT, "source"),
 )
+# What is left of an erased row, or of those of a dropped day; `at` is when that was done (`leaven.storage.tombstones`).
+_TOMBSTONES: tuple[tuple[str, DataType, str], ...] = (
+    ("table", _TEXT, "table"),
+    ("first_row", _WHOLE, "first_row"),
+    ("last_row", _WHOLE, "last_row"),
+    ("rows", _WHOLE, "rows"),
+    ("first_at", _TIME, "first_at"),
+    ("last_at", _TIME, "last_at"),
+    ("why", _TEXT, "why"),
+    ("request", _TEXT, "request"),
+    ("key", _TEXT, "key"),
+)
 _NUMBERED: tuple[tuple[str, DataType], ...] = (("seq", _WHOLE), ("day", _DATE), ("at", _TIME))
+
+
+def tombstones_table(stones: Sequence[Any], *, first_seq: int, at: int, day: int) -> Table:
+    """Return tombstones as Arrow columns; they are numbered as events are."""
+    count = len(stones)
+    numbered = (list(range(first_seq, first_seq + count)), [day] * count, [at] * count)
+    columns: Columns = {name: (kind, values) for (name, kind), values in zip(_NUMBERED, numbered, strict=True)}
+    columns |= {column: (kind, [getattr(stone, field) for stone in stones]) for column, kind, field in _TOMBSTONES}
+    return _arrow(columns)
 
 
 def base_schema(name: TableName) -> Schema:
     """Return the columns of a table that has no features yet."""
-    fields = _PREDICTIONS if name == "predictions" else _FEEDBACK
+    fields = {"predictions": _PREDICTIONS, "feedback": _FEEDBACK, "tombstones": _TOMBSTONES}[name]
     columns = (*_NUMBERED, *((column, kind) for column, kind, _ in fields))
     return Schema([Field(column, kind, nullable=True) for column, kind in columns])
 

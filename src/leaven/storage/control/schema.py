@@ -236,3 +236,24 @@ trials = Table(
     ForeignKeyConstraint(["loop", "champion"], ["versions.loop", "versions.number"]),
     Index("trials_by_loop", "loop", "opened_at"),
 )
+
+# `unit` and `salt` go when the erasure is done: nothing then says whom it was about.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("loop", Text, nullable=False),
+    Column("unit", Text),
+    Column("salt", Text),
+    Column("state", Text, nullable=False),
+    Column("requested_at", BigInteger, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("grace_until", BigInteger, nullable=False),
+    Column("predictions", BigInteger, nullable=False),
+    Column("feedback", BigInteger, nullable=False),
+    Column("feedback_mark", BigInteger, nullable=False),
+    Column("rewritten_at", BigInteger),
+    Column("done_at", BigInteger),
+    Index("erasures_by_loop", "loop", "requested_at"),
+)

@@ -96,7 +96,7 @@ def _opener(uri: str) -> Callable[[], sqlite3.Connection]:
         # No isolation level: the driver must not begin transactions of its own; `_begin` does.
         opened = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            for setting in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0"):
+            for setting in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0", "secure_delete = ON"):
                 opened.execute(f"PRAGMA {setting}")
         except sqlite3.Error:
             opened.close()  # what it was opened on is no database
