@@ -2,8 +2,8 @@
 
 Builds, once per folder and number of rows, a file of past requests (25 features, 40 % with an outcome) and a lake that
 it is imported into; then asks the same questions of the lake and of DuckDB. Every measurement is a process of its own,
-under the same memory limit, and DuckDB's has to hand over the same columns as NumPy arrays. Compare the ratios: absolute
-times are this machine's, today.
+under the same memory limit, and DuckDB's has to hand over the same columns as NumPy arrays. Compare the ratios:
+absolute times are this machine's, today.
 
     python benchmarks/lake.py [--rows 5000000] [--folder .benchmark-lake] [--memory 1GB] [--rounds 3] [--json]
 """
@@ -38,7 +38,8 @@ loop = Loop(
     "bench",
     features=[*(Feature(f"s{{i}}", "category") for i in range({TEXTS})),
               *(Feature(f"x{{i}}", "float") for i in range({NUMBERS}))],
-    unit="unit", label=Label("outcome", above=0.5, within="7d"), learner=XGBoost(), data=Recent("28d"), plan=Stateless(),
+    unit="unit", label=Label("outcome", above=0.5, within="7d"),
+    learner=XGBoost(), data=Recent("28d"), plan=Stateless(),
 )
 """
 
@@ -56,11 +57,12 @@ def past(given: argparse.Namespace) -> None:
     at = f"{int(FIRST.timestamp()) * 1_000_000} + CAST(i * {DAYS * 86_400e6 / given.rows} AS BIGINT)"
     # Most outcomes come within hours, some within days.
     late = f"CASE WHEN {uniform(54)} < 0.7 THEN 7200e6 ELSE 172800e6 END * ln(1 / (1e-6 + {uniform(53)}))"
+    unit = f"'user-' || hash(i * 64 + 50 + {given.seed}) % {units(given)}"
+    outcome = f"CASE WHEN {uniform(51)} < 0.4 THEN CAST(hash(i * 64 + 52 + {given.seed}) % 2 AS DOUBLE) END"
     with duckdb.connect(config={"memory_limit": given.memory}) as connection:
         connection.execute(
-            f"""COPY (SELECT make_timestamptz({at}) AS "at", 'user-' || hash(i * 64 + 50 + {given.seed}) % {units(given)}
-                    AS unit, {", ".join(texts + numbers)},
-                    CASE WHEN {uniform(51)} < 0.4 THEN CAST(hash(i * 64 + 52 + {given.seed}) % 2 AS DOUBLE) END AS outcome,
+            f"""COPY (SELECT make_timestamptz({at}) AS "at", {unit} AS unit, {", ".join(texts + numbers)},
+                    {outcome} AS outcome,
                     make_timestamptz({at} + CAST({late} AS BIGINT)) AS told_at
                 FROM range({given.rows}) r(i)) TO '{given.folder / "past.parquet"}' (FORMAT PARQUET)"""
         )
@@ -172,6 +174,21 @@ def join_by_duckdb(given: argparse.Namespace) -> dict[str, Any]:
     return took | {"rows": rows, "positive": positive}
 
 
+def erased(given: argparse.Namespace) -> dict[str, Any]:
+    """One unit out of all days, from the request to the commits; then the files that held it."""
+    from leaven.duration import micros
+    from leaven.storage.erasing import Unit, erase_units
+
+    lake = an_app(given).lake
+    round_of = sum(1 for _ in given.folder.glob("erased-*"))  # another unit each time
+    (given.folder / f"erased-{round_of}").touch()
+    unit = Unit(f"benchmark-{round_of}", f"user-{round_of}", "salt")
+    took = seconds(lambda: erase_units(lake, "bench", [unit], at=micros(FIRST), hold=lambda: True))
+    predictions, feedback = took.pop("answer").rows[unit.request]
+    swept = seconds(lambda: lake.vacuum("bench", hours=0))
+    return took | {"predictions": predictions, "feedback": feedback, "vacuum": swept["seconds"]}
+
+
 def by_duckdb(given: argparse.Namespace, sql: str) -> Any:
     """Run SQL with DuckDB alone, under the same memory limit."""
     import duckdb
@@ -206,6 +223,7 @@ def seconds(work: Callable[[], Any]) -> dict[str, Any]:
 MEASURED: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "rewritten": rewritten, "imported": imported, "stats": stats, "window by DuckDB": window_by_duckdb,
     "window by the lake": window_by_lake, "join by DuckDB": join_by_duckdb, "join by the lake": join_by_lake,
+    "one unit erased": erased,
 }  # fmt: skip
 ONCE = ("rewritten", "imported")
 RATIOS = (("window by the lake", "window by DuckDB"), ("join by the lake", "join by DuckDB"), ("imported", "rewritten"))

@@ -30,6 +30,10 @@ class Settings:
     challenger_seconds: float
     challenger_memory_mb: int
     query_memory: str
+    keep_days: str
+    keep_files: str
+    erase_every: str
+    erase_grace: str
     cache_mb: int
     train_seconds: float
     train_memory_mb: int
@@ -65,6 +69,10 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         challenger_seconds=float(env.get("LEAVEN_CHALLENGER_SECONDS", "2")),
         challenger_memory_mb=int(env.get("LEAVEN_CHALLENGER_MEMORY_MB", "4096")),
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
+        keep_days=env.get("LEAVEN_KEEP_DAYS", ""),
+        keep_files=env.get("LEAVEN_KEEP_FILES", "24h"),
+        erase_every=env.get("LEAVEN_ERASE_EVERY", "24h"),
+        erase_grace=env.get("LEAVEN_ERASE_GRACE", "24h"),
         cache_mb=int(env.get("LEAVEN_CACHE_MB", "10240")),
         train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
         train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
@@ -117,6 +125,10 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_CHALLENGER_SECONDS": str(settings.challenger_seconds),
         "LEAVEN_CHALLENGER_MEMORY_MB": str(settings.challenger_memory_mb),
         "LEAVEN_QUERY_MEMORY": settings.query_memory,
+        "LEAVEN_KEEP_DAYS": settings.keep_days,
+        "LEAVEN_KEEP_FILES": settings.keep_files,
+        "LEAVEN_ERASE_EVERY": settings.erase_every,
+        "LEAVEN_ERASE_GRACE": settings.erase_grace,
         "LEAVEN_CACHE_MB": str(settings.cache_mb),
         "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
         "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),

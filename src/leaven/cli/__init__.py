@@ -35,7 +35,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("leaven.cli.show", "Show one version: lineage, gates, decisions, when it served."),
         "diff": ("leaven.cli.diff", "Show what differs between two versions."),
         "decisions": ("leaven.cli.decisions", "Show what was decided, on what evidence, by what rule or person."),
-        "events": ("leaven.cli.events", "Look at, import and export predictions and feedback."),
+        "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
     },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),

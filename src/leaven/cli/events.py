@@ -1,4 +1,4 @@
-"""`leaven events`: look at, import and export predictions and feedback."""
+"""`leaven events`: look at, import and export predictions and feedback, erase units, keep the lake in shape."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import msgspec
 import typer
 
 from leaven.app import App
+from leaven.cli.erase import erase, erasures
 from leaven.cli.output import AsJson, Home, emit, rows_done
 from leaven.cli.people import app_at
+from leaven.cli.upkeep import compact, vacuum
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from leaven.storage.writers import Backlog
 
 app = typer.Typer(no_args_is_help=True)
+for _command in (erase, erasures, compact, vacuum):
+    app.command()(_command)
 
 LoopName = Annotated[str, typer.Argument(metavar="LOOP", help="Name of the loop.")]
 

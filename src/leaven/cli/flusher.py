@@ -25,6 +25,7 @@ def flusher(
     home: Home = None,
 ) -> None:
     """Run the flusher alone. A second one waits until the first is gone, then takes over."""
+    from leaven.controller.keeping import Keeping, days_kept
     from leaven.storage.control.leases import Lease
     from leaven.storage.flusher import Flusher
 
@@ -32,7 +33,9 @@ def flusher(
     stop = told_to_stop(installed.settings)
     settings = installed.settings
     lease = Lease(installed.database, "flusher", this_process("flusher"))
-    flushing = Flusher(settings.wal, installed.lake, hold=lease.keep)
+    keeping = Keeping(installed, lease.keep)
+    days_kept(settings.keep_days, "")  # a setting that means nothing is said at once
+    flushing = Flusher(settings.wal, installed.lake, hold=lease.keep, keep_hours=keeping.keep_hours, also=keeping.tend)
     _log.info("from %s to %s", settings.wal, settings.lake)
     flushing.run(stop, every=every if every is not None else min(0.5, settings.seal_seconds))
     if lease.held():

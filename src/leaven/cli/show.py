@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +13,9 @@ from rich.table import Table
 from sqlalchemy import Connection
 
 from leaven.cli.control import cause_of, measured, metrics_of, moment, reading
-from leaven.cli.output import AsJson, Home, emit
+from leaven.cli.output import AsJson, Home, emit, messages
+from leaven.cli.people import app_at
+from leaven.errors import LeavenError
 from leaven.registry import aliases, decisions, loops, snapshots, versions
 from leaven.registry.aliases import AliasSpan
 from leaven.registry.decisions import Decision
@@ -29,6 +32,7 @@ class Story(msgspec.Struct, frozen=True):
     aliases: list[str]
     ancestors: list[int]  # nearest first
     snapshot: SnapshotRecord | None
+    erased: int | None  # rows of the snapshot that were erased since it was taken; None where nobody looked
     definition: str | None  # of the loop that it was trained for
     metrics: dict[str, dict[str, Any]]  # on fresh rows, at the gates
     decisions: list[Decision]
@@ -46,6 +50,7 @@ def show_version(
     with reading(home) as connection:
         loops.loop(connection, loop)
         story = story_of(connection, loop, aliases.resolve(connection, loop, version))
+    story = msgspec.structs.replace(story, erased=_erased(home, story.snapshot))
     emit(story, as_json=as_json, human=lambda console: _show(console, story))
 
 
@@ -61,11 +66,27 @@ def story_of(connection: Connection, loop: str, number: int) -> Story:
         aliases=[name for name, named in aliases.aliases(connection, loop).items() if named == number],
         ancestors=_ancestors(connection, version),
         snapshot=None if version.snapshot is None else snapshots.snapshot(connection, version.snapshot),
+        erased=None,
         definition=loops.definition(connection, loop, version.definition_digest),
         metrics=metrics_of(about),
         decisions=sorted(about, key=lambda decision: decision.at),
         served=[span for span in aliases.history(connection, loop) if span.version == number],
     )
+
+
+def _erased(home: Path | None, kept: SnapshotRecord | None) -> int | None:
+    """How many rows of a snapshot were erased since it was taken; the lake is asked only if anything ever was."""
+    if kept is None:
+        return None
+    from leaven.curation.snapshot import Snapshot, erased_since
+
+    installed = app_at(home)
+    definition = msgspec.convert(kept.definition, Snapshot)
+    try:
+        return erased_since(definition, installed.source(kept.loop))
+    except (LeavenError, OSError) as error:
+        messages().print(f"whether rows of the snapshot were erased cannot be told: {error}")
+        return None
 
 
 def _ancestors(connection: Connection, version: VersionRecord) -> list[int]:
@@ -109,7 +130,8 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     if story.ancestors:
         facts.append(("ancestors", ", ".join(str(number) for number in story.ancestors)))
     if snapshot is not None:
-        facts.append(("snapshot", f"{snapshot.id}: {snapshot.rows:,} rows, digest {snapshot.digest}"))
+        erased = f"; {story.erased:,} rows erased since" if story.erased else ""
+        facts.append(("snapshot", f"{snapshot.id}: {snapshot.rows:,} rows, digest {snapshot.digest}{erased}"))
     training = version.lineage.get("training")
     if isinstance(training, dict):
         facts.append(("training", ", ".join(f"{name} {_short(value)}" for name, value in training.items())))

@@ -46,6 +46,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     seed: int
     rows: int = 0
     digest: str = ""
+    tombstones_mark: int = 0  # what was erased up to here was gone when it was taken
 
 
 class SnapshotChanged(LeavenError, RuntimeError):
@@ -58,7 +59,22 @@ class SnapshotChanged(LeavenError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"a snapshot of {self.loop!r} with digest {self.expected} now reads as {self.found} ({self.rows} rows). "
-            "Its events were erased or the label rule was edited; start a new refresh."
+            "Its label rule was edited, or its tables were changed by another program; start a new refresh."
+        )
+
+
+class SnapshotErased(SnapshotChanged):
+    """A snapshot was read again, and some of its rows have been erased since it was taken, or grew too old."""
+
+    def __init__(self, loop: str, expected: str, found: str, rows: int, taken: int, erased: int) -> None:
+        super().__init__(loop, expected, found, rows)
+        self.args = (loop, expected, found, rows, taken, erased)
+        self.taken, self.erased = taken, erased
+
+    def __str__(self) -> str:
+        return (
+            f"{self.erased:,} rows erased since a snapshot of {self.loop!r} was taken: it held {self.taken:,} examples "
+            f"and now reads as {self.rows:,}. What was trained on it stands; to train again, start a new refresh."
         )
 
 
@@ -75,6 +91,7 @@ def define_snapshot(
         predictions_mark=marks.predictions,
         feedback_mark=marks.feedback,
         seed=seed,
+        tombstones_mark=marks.tombstones,
     )
 
 
@@ -82,13 +99,45 @@ def read_snapshot(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) ->
     """Return the examples of `snapshot`: mature ones with a label, each once, oldest first.
 
     Raises:
-        SnapshotChanged: the snapshot was taken before and the rows are not the same any more.
+        SnapshotErased: the snapshot was taken before, and rows were erased since.
+        SnapshotChanged: the snapshot was taken before, and the rows are not the same any more for another reason.
     """
     found = [_read(stretch, snapshot, source, rule) for stretch in snapshot.stretches]
     examples = _once(found)
     if snapshot.digest and (digest := examples_digest(examples)) != snapshot.digest:
-        raise SnapshotChanged(snapshot.loop, snapshot.digest, digest, len(examples))
+        changed = (snapshot.loop, snapshot.digest, digest, len(examples))
+        erased = erased_since(snapshot, source)
+        raise SnapshotErased(*changed, snapshot.rows, erased) if erased else SnapshotChanged(*changed)
     return examples
+
+
+def erased_since(snapshot: Snapshot, source: ExampleSource) -> int:
+    """Return how many rows (predictions, and feedback) that the snapshot could read were erased since it was taken.
+
+    Of days that were dropped because they grew too old, all rows count, if it could read some of them.
+    """
+    marks, as_of = _marks(snapshot), instant(snapshot.as_of)
+    found = [source.erased(_span(stretch), as_of=as_of, marks=marks) for stretch in _apart(snapshot.stretches)]
+    return sum(found)
+
+
+def _apart(stretches: Sequence[Stretch]) -> list[Stretch]:
+    """The same stretches of time without overlap, so that nothing counts twice."""
+    out: list[Stretch] = []
+    for stretch in sorted(stretches, key=lambda each: each.start):
+        if out and stretch.start < out[-1].end:
+            out[-1] = Stretch(out[-1].start, max(out[-1].end, stretch.end))
+        else:
+            out.append(stretch)
+    return out
+
+
+def _span(stretch: Stretch) -> Span:
+    return Span(instant(stretch.start), instant(stretch.end))
+
+
+def _marks(snapshot: Snapshot) -> Marks:
+    return Marks(snapshot.predictions_mark, snapshot.feedback_mark, snapshot.tombstones_mark)
 
 
 def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
@@ -99,9 +148,8 @@ def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> 
 
 
 def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
-    span = Span(instant(stretch.start), instant(stretch.end))
-    marks = Marks(snapshot.predictions_mark, snapshot.feedback_mark)
-    examples = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=marks).mature()
+    span = _span(stretch)
+    examples = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot)).mature()
     part = Part(span, stretch.rows, stretch.by)
     return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=snapshot.seed))
 

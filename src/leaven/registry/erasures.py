@@ -38,6 +38,7 @@ class ErasureRecord(msgspec.Struct, frozen=True):
     feedback_mark: int = 0  # feedback up to this number was looked at
     rewritten_at: int | None = None  # real time at which it was last looked for
     done_at: int | None = None
+    last: bool = False  # whether everything that came within the grace was looked at
 
 
 class ErasureShown(msgspec.Struct, frozen=True):
@@ -77,7 +78,7 @@ def ask(
             # Asked for anew: what came since it was last looked for is looked for again.
             sooner = min(known.due_at, due_at) if known.state == "requested" else due_at
             made = msgspec.structs.replace(
-                known, state="requested", due_at=sooner, grace_until=max(known.grace_until, grace_until)
+                known, state="requested", last=False, due_at=sooner, grace_until=max(known.grace_until, grace_until)
             )
             save(connection, made)
         asked.append(made)

@@ -33,7 +33,8 @@ class SnapshotDiffers(LeavenError, ValueError):
     def __str__(self) -> str:
         return (
             f"snapshot {self.id!r} was registered with digest {self.before} and now has {self.now}. "
-            "Its rows no longer read as they did; keep the old registration and look for what changed the tables."
+            "Its rows no longer read as they did: some may have been erased (`leaven events erasures`). The old "
+            "registration stands; start a new refresh."
         )
 
 

@@ -245,8 +245,9 @@ class EventTable:
             if not self.refresh() or self._table is None:
                 return 0
             before = self._superseded()
-            self._vacuum(hours=int(hours), keep=keep)
-            self.settle()
+            if before:  # else there is nothing to delete, and no need for two more commits
+                self._vacuum(hours=int(hours), keep=keep)
+                self.settle()
             gone = before.keys() - self._superseded().keys()
             if _checkpoints(self.place):
                 self._table.cleanup_metadata()

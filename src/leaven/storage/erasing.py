@@ -149,7 +149,7 @@ def _old_days(lake: Lake, loop: str, name: TableName, before: date) -> list[Tomb
             f"""SELECT min(seq), max(seq), count(*), min(epoch_us("at")), max(epoch_us("at"))
                 FROM {parquet(old)} GROUP BY epoch_us("at") // 86400000000 ORDER BY 1"""  # noqa: S608
         ).fetchall()
-    return [Tombstone(name, *facts, "age") for facts in found]
+    return [Tombstone(name, first, last, rows, since, until, "age") for first, last, rows, since, until in found]
 
 
 def day_of(micros_since_epoch: int) -> date:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from base64 import b64encode
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,14 +23,15 @@ from leaven.events.records import Event
 from leaven.storage.delta import EventTable, LeaseNotHeld, Rows
 from leaven.storage.frames import Reject, decode_segment
 from leaven.storage.lake import Lake
-from leaven.storage.place import Folder
+from leaven.storage.quarantine import put_aside
 from leaven.storage.repair import repair
 from leaven.storage.rows import TableName, fault, table_from, table_of
-from leaven.storage.writers import QUARANTINE, SEALED, StoredSegment, StoredWriter, stored_writers
+from leaven.storage.writers import SEALED, StoredSegment, StoredWriter, stored_writers
 
 BATCH_BYTES = 16 * 2**20  # of segments that share a commit
-COMPACT_EVERY = 50  # commits to one table
-VACUUM_HOURS = 24.0  # that a file outlives its last version: longer than any reader reads
+COMPACT_EVERY = 50  # commits to one table, or files that its days have beside their first
+LOOK_SECONDS = 3600.0  # between two looks at every table, whoever wrote to it
+KEEP_HOURS = 24.0  # that a file outlives its last version, for readers that cannot be seen from here
 
 _log = logging.getLogger(__name__)
 
@@ -63,15 +64,27 @@ class _Batch:
 class Flusher:
     """Turns the sealed segments of one log into commits of one lake. One at a time per lake, by lease."""
 
-    def __init__(self, wal: Path, lake: Lake, *, hold: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        wal: Path,
+        lake: Lake,
+        *,
+        hold: Callable[[], bool] = lambda: True,
+        keep_hours: float = KEEP_HOURS,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepare to flush.
 
         Args:
             wal: Folder of the log.
             lake: Where the tables are.
             hold: Whether this process holds the lease now; asked before each commit.
+            keep_hours: How long a file that left its table is kept for readers on other machines, and other engines.
+            also: What else the lake needs from time to time; asked after each round.
         """
         self._wal, self._lake, self._hold = wal, lake, hold
+        self._keep_hours, self._also = keep_hours, also
+        self._looked: float | None = None
         self._repaired = False
         self._commits: dict[Key, int] = defaultdict(int)
         self._counts = dict.fromkeys(
@@ -129,15 +142,28 @@ class Flusher:
         return True
 
     def tend(self) -> None:
-        """Compact tables that took many commits, and delete files that left them long ago."""
-        for key in [key for key, commits in self._commits.items() if commits >= COMPACT_EVERY]:
+        """Compact tables that took many commits, delete files that left them long ago, and do what else is due."""
+        due = [key for key, commits in self._commits.items() if commits >= COMPACT_EVERY]
+        if self._looked is None or time.monotonic() >= self._looked + LOOK_SECONDS:
+            self._looked = time.monotonic()
+            due = [key for key in self._lake.table_names() if key in due or self._crowded(key)]
+            for loop in self._lake.loops():
+                if self._hold():
+                    self._lake.vacuum(loop, hours=self._keep_hours)
+        for key in due:
             if not self._hold():
                 return
-            table = self._lake.table(*key)
-            table.compact()
-            table.vacuum(hours=VACUUM_HOURS, keep=[])
+            self._lake.table(*key).compact()
             self._commits[key] = 0
             self._counts["compactions"] += 1
+        if self._hold():
+            self._also()
+
+    def _crowded(self, key: Key) -> bool:
+        """Whether the days of a table have many more files than they need."""
+        table = self._lake.table(*key)
+        files = table.files() if table.refresh() else []
+        return len(files) - len({file.day for file in files}) >= COMPACT_EVERY
 
     def _batches(self, writers: list[StoredWriter]) -> Iterator[_Batch]:
         """Read the sealed segments, each writer's in order, in batches of bounded size."""
@@ -162,7 +188,7 @@ class Flusher:
             else:
                 rejects.append(Reject(0, why, msgspec.msgpack.encode(event)))
         if rejects:
-            _quarantine(self._wal, segment, rejects)
+            put_aside(self._wal, segment, rejects)
         self._counts["torn_bytes"] += read.torn
         self._counts["quarantined"] += len(rejects)
         batch.segments.append(segment)
@@ -199,15 +225,3 @@ class Flusher:
         self._counts["events"] += committed
         self._counts["commits"] += committed > 0
         self._commits[key] += committed > 0
-
-
-def _quarantine(wal: Path, segment: StoredSegment, rejects: list[Reject]) -> None:
-    """Write down what was found in a segment and is no event, before the segment goes."""
-    lines = [
-        {"offset": reject.offset, "reason": reject.reason, "content": b64encode(reject.content).decode()}
-        for reject in rejects
-    ]
-    name = f"{segment.writer}-{segment.number:010d}.jsonl"
-    folder = Folder(wal / QUARANTINE)
-    folder.write(name, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    _log.error("%d pieces of %s are no events; they are in %s", len(rejects), segment.path, folder.path / name)

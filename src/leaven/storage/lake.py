@@ -104,10 +104,14 @@ class Lake:
         """Return the loops that have a table, by name."""
         return [loop for loop in self.place.folders() if not set(_TABLES).isdisjoint(self.place.at(loop).folders())]
 
+    def table_names(self) -> list[tuple[str, TableName]]:
+        """Return loop and name of every table that exists."""
+        there = {loop: self.place.at(loop).folders() for loop in self.place.folders()}
+        return [(loop, name) for loop, folders in there.items() for name in ALL_TABLES if name in folders]
+
     def tables(self) -> list[EventTable]:
         """Return every table that exists."""
-        there = {loop: self.place.at(loop).folders() for loop in self.place.folders()}
-        return [self.table(loop, name) for loop, folders in there.items() for name in ALL_TABLES if name in folders]
+        return [self.table(*key) for key in self.table_names()]
 
     def stats(self, loop: str) -> LoopStats:
         """Return how the log of `loop` stands."""

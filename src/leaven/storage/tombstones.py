@@ -1,9 +1,9 @@
 """What was taken out of a loop's tables, and when?
 
 A third table of the loop, `tombstones`, keeps one row per erased row, and one per day that grew too old: of which
-table, which numbers, when it had happened and when it was taken out (`at`), but not whom it was about, nor what it said.
-A tombstone is written before the row goes; one whose row is still there after a crash is recognised by the row's number,
-which is never used again.
+table, which numbers, when it had happened and when it was taken out (`at`), but not whom it was about, nor what it
+said. A tombstone is written before the row goes; one whose row is still there after a crash is recognised by the row's
+number, which is never used again.
 """
 
 from __future__ import annotations

@@ -255,5 +255,6 @@ erasures = Table(
     Column("feedback_mark", BigInteger, nullable=False),
     Column("rewritten_at", BigInteger),
     Column("done_at", BigInteger),
+    Column("last", Boolean, nullable=False),
     Index("erasures_by_loop", "loop", "requested_at"),
 )

@@ -27,5 +27,6 @@ def upgrade() -> None:
         sa.Column("feedback_mark", sa.BigInteger, nullable=False),
         sa.Column("rewritten_at", sa.BigInteger),
         sa.Column("done_at", sa.BigInteger),
+        sa.Column("last", sa.Boolean, nullable=False),
     )
     op.create_index("erasures_by_loop", "erasures", ["loop", "requested_at"])
