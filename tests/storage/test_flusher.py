@@ -323,3 +323,36 @@ def test_it_runs_until_told_to_stop_and_empties_the_log_then(tmp_path):
     thread.join()
     assert len(rows(tmp_path)) == 200
     assert flusher.counters()["failures"] == 0
+
+
+def test_files_that_left_their_table_go_after_a_time_and_not_while_somebody_reads_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("leaven.storage.flusher.COMPACT_EVERY", 2)
+    lake, done = a_lake(tmp_path), []
+    flusher = Flusher(tmp_path / "wal", lake, keep_hours=0, also=lambda: done.append("also"))
+    for i in range(4):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        flusher.flush_once()
+    flusher.tend()
+    assert lake.superseded("flights") == 4
+    assert done == ["also"]
+    flusher.tend()
+    assert lake.superseded("flights") == 4  # it looks again in an hour
+    monkeypatch.setattr("leaven.storage.flusher.LOOK_SECONDS", 0)
+    with lake.query():
+        flusher.tend()
+        assert lake.superseded("flights") == 4
+    flusher.tend()
+    assert lake.superseded("flights") == 0
+    assert ids(rows(tmp_path)) == [f"p{i}" for i in range(4)]
+
+
+def test_a_reader_that_was_killed_holds_nothing_back(tmp_path):
+    lake = a_lake(tmp_path)
+    with lake.readers.reading():
+        assert lake.readers.oldest() is not None
+    assert lake.readers.oldest() is None
+    left = lake.readers.folder / "4-dead"
+    left.touch()
+    os.utime(left, (time.time() - 60,) * 2)
+    assert lake.readers.oldest() is None
+    assert not left.exists()

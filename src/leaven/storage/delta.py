@@ -29,6 +29,7 @@ from leaven.storage.rows import Kind, TableName, base_schema
 
 SEQ = "leaven-seq"
 CHECKPOINT_EVERY = 100  # commits
+CROWD = 50  # files that the days of a table have beside the first of each
 LOG = "_delta_log"
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -39,6 +40,7 @@ _CONFIGURATION: Mapping[str, str | None] = {
 }
 _ATTEMPTS = 20
 _NUMBERS_AT_ONCE = 20_000  # rows that one commit takes out, but for those of one day
+_ROWS_AT_ONCE = 400_000  # rows of the days that one commit rewrites; delta-rs has all of them in hand at once
 
 _log = logging.getLogger(__name__)
 
@@ -232,9 +234,18 @@ class EventTable:
             with self.place.alone() as alone:
                 if not alone or not self.refresh() or self._table is None:
                     return 0
-                done = self._table.optimize.compact(post_commithook_properties=_NO_HOOKS)
+                try:
+                    done = self._table.optimize.compact(post_commithook_properties=_NO_HOOKS)
+                except CommitFailedError as error:  # nothing is lost by leaving it for the next time
+                    _log.info("%s: another process rewrote it first: %s", self.place.uri, error)
+                    return 0
                 self.settle()
                 return int(done["numFilesRemoved"])
+
+    def crowded(self) -> bool:
+        """Whether the days of the newest version have many more files than they need."""
+        files = self.files() if self.refresh() else []
+        return len(files) - len({file.day for file in files}) >= CROWD
 
     def vacuum(self, *, hours: float, keep: list[int]) -> int:
         """Delete files that left the table more than `hours` ago and belong to none of the versions in `keep`.
@@ -286,7 +297,11 @@ class EventTable:
             LeaseNotHeld: `hold` said no; what was committed before stays so.
             TableContended: others were always faster.
         """
-        return sum(self._delete(predicate, hold) for predicate in _predicates(rows))
+        self.refresh()
+        held: dict[date, int] = {}
+        for file in self.files():
+            held[file.day] = held.get(file.day, 0) + file.rows
+        return sum(self._delete(predicate, hold) for predicate in _predicates(rows, held))
 
     def remove_days(self, before: date, *, hold: Callable[[], bool]) -> None:
         """Take out the rows of all days before `before`; raises as `remove` does."""
@@ -334,15 +349,16 @@ class EventTable:
             yield commit
 
 
-def _predicates(rows: Sequence[tuple[date, int]]) -> Iterator[str]:
-    """Conditions that pick these rows, each of bounded length; a day's rows are together where they are few."""
+def _predicates(rows: Sequence[tuple[date, int]], held: Mapping[date, int]) -> Iterator[str]:
+    """Conditions that pick these rows, each of bounded length and on days that do not hold too much together."""
     by_day: dict[date, list[int]] = {}
     for day, number in rows:
         by_day.setdefault(day, []).append(number)
     days: list[date] = []
     numbers: list[int] = []
     for day in sorted(by_day):
-        if numbers and len(numbers) + len(by_day[day]) > _NUMBERS_AT_ONCE:
+        rewritten = sum(held.get(each, 0) for each in (*days, day))
+        if numbers and (len(numbers) + len(by_day[day]) > _NUMBERS_AT_ONCE or rewritten > _ROWS_AT_ONCE):
             yield _predicate(days, numbers)
             days, numbers = [], []
         days, numbers = [*days, day], [*numbers, *by_day[day]]

@@ -29,7 +29,7 @@ from leaven.storage.rows import TableName, fault, table_from, table_of
 from leaven.storage.writers import SEALED, StoredSegment, StoredWriter, stored_writers
 
 BATCH_BYTES = 16 * 2**20  # of segments that share a commit
-COMPACT_EVERY = 50  # commits to one table, or files that its days have beside their first
+COMPACT_EVERY = 50  # commits to one table
 LOOK_SECONDS = 3600.0  # between two looks at every table, whoever wrote to it
 KEEP_HOURS = 24.0  # that a file outlives its last version, for readers that cannot be seen from here
 
@@ -146,7 +146,7 @@ class Flusher:
         due = [key for key, commits in self._commits.items() if commits >= COMPACT_EVERY]
         if self._looked is None or time.monotonic() >= self._looked + LOOK_SECONDS:
             self._looked = time.monotonic()
-            due = [key for key in self._lake.table_names() if key in due or self._crowded(key)]
+            due = [key for key in self._lake.table_names() if key in due or self._lake.table(*key).crowded()]
             for loop in self._lake.loops():
                 if self._hold():
                     self._lake.vacuum(loop, hours=self._keep_hours)
@@ -158,12 +158,6 @@ class Flusher:
             self._counts["compactions"] += 1
         if self._hold():
             self._also()
-
-    def _crowded(self, key: Key) -> bool:
-        """Whether the days of a table have many more files than they need."""
-        table = self._lake.table(*key)
-        files = table.files() if table.refresh() else []
-        return len(files) - len({file.day for file in files}) >= COMPACT_EVERY
 
     def _batches(self, writers: list[StoredWriter]) -> Iterator[_Batch]:
         """Read the sealed segments, each writer's in order, in batches of bounded size."""

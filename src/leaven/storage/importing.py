@@ -95,6 +95,10 @@ def import_history(
             heard += feedback.append(lambda table, part=part: part.feedback(table, plan), transactions={})  # type: ignore[misc]
             done += part.rows
         progress("writing", rows, rows)
+        for table in (predictions, feedback):
+            if table.crowded():  # many parts have feedback on the same days
+                progress("putting files together", rows, rows)
+                table.compact()
         counted = _report(connection, staged, served, heard)
         for line in bad:
             counted.rejected[line.reason] = counted.rejected.get(line.reason, 0) + 1
