@@ -260,6 +260,8 @@ class EventTable:
                 self._vacuum(hours=int(hours), keep=keep)
                 self.settle()
             gone = before.keys() - self._superseded().keys()
+            for path in gone:
+                self.place.remove(path)  # the copy of it that a bucket has on this machine
             if _checkpoints(self.place):
                 self._table.cleanup_metadata()
             return len(gone)
