@@ -365,9 +365,9 @@ def test_an_import_that_is_killed_and_run_again_has_everything_once(tmp_path):
                 if line.startswith(b"writing") and int(line.split()[1]) >= after * 45:
                     break
             importer.kill()
+    assert list((tmp_path / "lake" / ".spill").glob("import-*"))  # what the killed one left
     lake = a_lake(tmp_path)
     assert lake.stats("flights").predictions.rows < 1000
-    assert list((tmp_path / "lake" / ".spill").glob("import-*"))  # what the killed one left
     report = bring(lake, path)
     assert 0 < report.predictions < 1000
     for table in ("predictions", "feedback"):

@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,6 +27,7 @@ from leaven.storage.incoming import FEEDBACK_ID, Incoming
 from leaven.storage.lake import Lake, parquet
 from leaven.storage.rejects import write_rejects
 from leaven.storage.rows import MICROS_PER_DAY
+from leaven.storage.scratch import remove_left
 from leaven.storage.tabular import literal, past_file
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _staging(connection: DuckDBPyConnection) -> Iterator[str]:
     """A table that is not made yet, in a file that goes afterwards."""
     folder = Path(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]).parent
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_left(folder)
+    remove_left(folder)
     name = f"import-{os.getpid()}-{secrets.token_hex(4)}"
     file = folder / f"{name}.db"
     connection.execute(f'ATTACH {literal(str(file))} AS "{name}"')
@@ -218,16 +219,6 @@ def _staging(connection: DuckDBPyConnection) -> Iterator[str]:
         connection.execute(f'DETACH "{name}"')
         for left in folder.glob(f"{name}.db*"):
             left.unlink(missing_ok=True)
-
-
-def _remove_left(folder: Path) -> None:
-    """Remove the files of imports that were killed."""
-    for left in folder.glob("import-*.db*"):
-        with suppress(ValueError, PermissionError):
-            try:
-                os.kill(int(left.name.split("-")[1]), 0)
-            except ProcessLookupError:
-                left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from leaven.duration import instant
+from leaven.errors import LeavenError
 from leaven.storage.delta import EventTable, LiveFile
 from leaven.storage.place import folder_of, place_at
 from leaven.storage.readers import Readers
 from leaven.storage.rows import TableName
+from leaven.storage.scratch import remove_left
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,6 +38,20 @@ _TIMES: dict[TableName, tuple[str, ...]] = {
     "predictions": ("at",), "feedback": ("at", "received_at"), "tombstones": ("at", "first_at", "last_at"),
 }  # fmt: skip
 ALL_TABLES: tuple[TableName, ...] = (*_TABLES, "tombstones")
+
+
+class QueryFailed(LeavenError, RuntimeError):
+    """DuckDB could not answer a question about the lake."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"a query of the lake failed: {self.why}. If it ran out of memory, raise LEAVEN_QUERY_MEMORY; if a file is "
+            "missing, another program removed it, or it was read for longer than LEAVEN_KEEP_FILES: try again."
+        )
 
 
 class TableStats(msgspec.Struct, frozen=True):
@@ -168,9 +184,17 @@ class Lake:
         """Give a DuckDB connection of one's own; all share the memory cap.
 
         Files of versions that are looked up in here stay until it is closed.
+
+        Raises:
+            QueryFailed: DuckDB could not answer.
         """
-        with self.readers.reading(), self._cursor() as connection:
-            yield connection
+        import duckdb
+
+        try:
+            with self.readers.reading(), self._cursor() as connection:
+                yield connection
+        except duckdb.Error as error:
+            raise QueryFailed(str(error).partition("\n")[0]) from error
 
     def _cursor(self) -> DuckDBPyConnection:
         with self._lock:
@@ -192,6 +216,7 @@ class Lake:
         # needed, and removes it in the end.
         spill = self._scratch / f"{os.getpid()}-{secrets.token_hex(4)}"
         spill.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_left(spill.parent)
         connection = duckdb.connect(":memory:", config={"memory_limit": self._memory, "temp_directory": str(spill)})
         connection.execute("SET TimeZone = 'UTC'")
         return connection
