@@ -100,3 +100,28 @@ def test_the_flusher_brings_events_into_the_lake_and_empties_the_log_when_told_t
     assert process.wait(30) == 0
     assert ids(lake.tail("flights", 9)) == ["p1", "p2"]
     assert "stopped: 2 events" in (tmp_path / "stderr").read_text()
+
+
+def test_what_an_import_rejects_is_in_a_file_that_it_names(tmp_path, leaven):
+    (tmp_path / "loop.py").write_text(LOOP)
+    (tmp_path / "past.ndjson").write_text(
+        '{"at": "2026-03-01T12:00Z", "tail": "N1", "carrier": "UA", "arr_delay": 20}\n'
+        '{"at": "soon", "tail": "N1", "carrier": "UA", "arr_delay": 20}\n'
+    )
+    out = tmp_path / "not taken.ndjson"
+    given = (
+        tmp_path / "loop.py",
+        tmp_path / "past.ndjson",
+        "--time",
+        "at",
+        "--rejects",
+        out,
+        "--home",
+        tmp_path / "home",
+    )
+    said = leaven("events", "import", *given)
+    assert said.returncode == 0, said.stderr
+    assert "2 rows: 1 predictions and 1 labels are new" in said.stdout
+    assert "1 rejected: no time" in said.stdout
+    assert str(out) in said.stdout.replace("\n", "")
+    assert json.loads(out.read_text())["content"]["at"] == "soon"
