@@ -89,3 +89,6 @@ class Source:
 
     def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:
         raise NotImplementedError
+
+    def erased(self, span: Span, *, as_of: datetime, marks: Marks) -> int:
+        return 0

@@ -17,6 +17,7 @@ import pytest
 from leaven.duration import micros
 from leaven.storage.delta import LeaseNotHeld
 from leaven.storage.erasing import Unit, drop_days, erase_units
+from leaven.storage.repair import repair
 
 from .builders import NOON, a_label, a_lake, a_prediction, a_source, commit, content, examples, ids, minutes
 
@@ -219,8 +220,6 @@ def kill_erasers(tmp_path, *, kills, seed):
             time.sleep(chance.uniform(0, 0.9))
             eraser.send_signal(signal.SIGKILL)
         lake = a_lake(folder)
-        from leaven.storage.repair import repair
-
         for table in lake.tables():
             repair(table.place)
         assert erase(lake).rows == {"e1": (11, 11)}
@@ -237,3 +236,30 @@ def test_kill_an_eraser_at_random_moments(tmp_path):
 @pytest.mark.timeout(900)
 def test_kill_an_eraser_at_many_random_moments(tmp_path):
     kill_erasers(tmp_path, kills=40, seed=2)
+
+
+def test_what_an_erasure_and_a_vacuum_left_is_no_damage(tmp_path):
+    lake = a_filled_lake(tmp_path)
+    erase(lake)
+    lake.compact("flights")
+    lake.vacuum("flights", hours=0)
+    assert lake.superseded("flights") == 0
+    before = rows(lake) + rows(lake, "feedback")
+    assert [repair(table.place) for table in lake.tables()] == [[], [], []]
+    assert rows(a_lake(tmp_path)) + rows(a_lake(tmp_path), "feedback") == before
+
+
+def test_an_erasure_whose_commit_a_power_cut_tore_is_made_again(tmp_path):
+    lake = a_filled_lake(tmp_path)
+    erase(lake)
+    expected = [rows(lake, table) for table in ("predictions", "feedback")]
+    log = tmp_path / "lake" / "flights" / "predictions" / "_delta_log"
+    newest = max(log.glob("*.json"))
+    lines = newest.read_bytes().splitlines(keepends=True)
+    assert b"leaven-erased" in lines[-1]
+    newest.write_bytes(b"".join(lines[:-1]))
+    assert len(repair(lake.table("flights", "predictions").place)) == 1
+    again = a_lake(tmp_path)
+    assert len(rows(again)) == 31
+    assert erase(again).rows == {"e1": (11, 11)}
+    assert [rows(again, table) for table in ("predictions", "feedback")] == expected

@@ -65,7 +65,7 @@ def erase(
     asked = _ask(installed, loop, units, now=now, grace=grace)
     if now:
         _carry_out(installed, asked)
-    _show_all(installed, loop, {each.id for each in asked}, as_json=as_json)
+    _show_all(installed, loop, [each.id for each in asked], as_json=as_json)
 
 
 def erasures(
@@ -128,7 +128,7 @@ def _carry_out(installed: App, asked: list[ErasureRecord]) -> None:
             lease.release()
         return
     messages().print("a flusher runs, and is asked to carry it out")
-    wanted, end = {each.id for each in asked}, time.monotonic() + PATIENCE_SECONDS
+    wanted, end = [each.id for each in asked], time.monotonic() + PATIENCE_SECONDS
     while any(each.state == "requested" for each in _found(installed, None, wanted)):
         if time.monotonic() > end:
             raise NotErasedYet(PATIENCE_SECONDS)
@@ -136,14 +136,16 @@ def _carry_out(installed: App, asked: list[ErasureRecord]) -> None:
     installed.lake.vacuum(asked[0].loop, hours=0)
 
 
-def _found(installed: App, loop: str | None, wanted: set[str] | None) -> list[ErasureRecord]:
+def _found(installed: App, loop: str | None, wanted: list[str] | None) -> list[ErasureRecord]:
+    """All requests, oldest first; or those that are wanted, in that order."""
     from leaven.registry import erasures as requests
 
     with installed.database.read() as connection:
-        return [each for each in requests.erasures(connection, loop) if wanted is None or each.id in wanted]
+        found = requests.erasures(connection, loop)
+    return found if wanted is None else sorted((e for e in found if e.id in wanted), key=lambda e: wanted.index(e.id))
 
 
-def _show_all(installed: App, loop: str | None, wanted: set[str] | None, *, as_json: bool) -> None:
+def _show_all(installed: App, loop: str | None, wanted: list[str] | None, *, as_json: bool) -> None:
     from leaven.registry.erasures import ErasureShown
 
     found = [ErasureShown.of(each) for each in _found(installed, loop, wanted)]

@@ -80,11 +80,10 @@ def _erased(home: Path | None, kept: SnapshotRecord | None) -> int | None:
         return None
     from leaven.curation.snapshot import Snapshot, erased_since
 
-    installed = app_at(home)
-    definition = msgspec.convert(kept.definition, Snapshot)
     try:
-        return erased_since(definition, installed.source(kept.loop))
-    except (LeavenError, OSError) as error:
+        definition = msgspec.convert(kept.definition, Snapshot)
+        return erased_since(definition, app_at(home).source(kept.loop))
+    except (LeavenError, OSError, msgspec.ValidationError) as error:
         messages().print(f"whether rows of the snapshot were erased cannot be told: {error}")
         return None
 

@@ -28,6 +28,7 @@ from leaven.storage.place import Place
 from leaven.storage.rows import Kind, TableName, base_schema
 
 SEQ = "leaven-seq"
+ERASED = "leaven-erased"
 CHECKPOINT_EVERY = 100  # commits
 CROWD = 50  # files that the days of a table have beside the first of each
 LOG = "_delta_log"
@@ -318,7 +319,12 @@ class EventTable:
                 if not hold():
                     raise LeaseNotHeld(self.place.uri)
                 try:
-                    done = self._table.delete(predicate, post_commithook_properties=_NO_HOOKS)
+                    mark = Transaction(ERASED, self.transaction(ERASED) + 1)  # by its end a whole commit is known
+                    done = self._table.delete(
+                        predicate,
+                        commit_properties=CommitProperties(app_transactions=[mark]),
+                        post_commithook_properties=_NO_HOOKS,
+                    )
                 except CommitFailedError as error:
                     _log.info("%s: another process committed first: %s", self.place.uri, error)
                     continue

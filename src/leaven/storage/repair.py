@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from leaven.storage.delta import LOG, SEQ, added_files
+from leaven.storage.delta import ERASED, LOG, SEQ, added_files
 from leaven.storage.place import Place
 
 _STALE_SECONDS = 3600.0
@@ -82,8 +82,9 @@ def _damage(table: Place, commit: bytes, replaced: Collection[str]) -> str | Non
         added = list(added_files(commit))
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
         return f"it is torn: {error}"
-    writes = any(action.get("commitInfo", {}).get("operation") == "WRITE" for action in actions)
-    if writes and not any(action.get("txn", {}).get("appId") == SEQ for action in actions):
+    made = {action.get("commitInfo", {}).get("operation") for action in actions}
+    marks = {action.get("txn", {}).get("appId") for action in actions}
+    if any(operation in made and mark not in marks for operation, mark in (("WRITE", SEQ), ("DELETE", ERASED))):
         return "it is torn: its last lines are missing"
     for path, size in added:
         if path not in replaced and not _whole(table, path, size):
