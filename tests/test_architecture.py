@@ -21,8 +21,8 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-CORE = words("stats events curation monitoring triggers training gates experiments loop values duration errors")
-GROUND = words("clock settings")  # what reads time and environment; others get their values as arguments
+CORE = words("stats events curation monitoring triggers training gates experiments loop values duration errors tokens")
+GROUND = words("clock settings logs")  # what reads time and environment; others get their values as arguments
 # Adapter -> the other adapters it may import; all of them may import the core and the ground.
 ADAPTERS: dict[str, frozenset[str]] = {
     "storage": words(""),
@@ -39,9 +39,9 @@ COMPOSITION = words("controller app system cli demo __init__ __main__")
 # What the core may use of others: computation, nothing that has a clock, a file, a network or an environment.
 CORE_LIBRARIES = words("leaven numpy scipy msgspec")
 CORE_STDLIB = words(
-    "__future__ abc array ast bisect collections concurrent contextlib copy dataclasses datetime decimal enum fractions"
-    " functools hashlib heapq itertools json math numbers operator re statistics string struct textwrap types typing"
-    " warnings zlib"
+    "__future__ abc array ast base64 bisect collections concurrent contextlib copy dataclasses datetime decimal enum"
+    " fractions functools hashlib heapq hmac itertools json math numbers operator re statistics string struct textwrap types"
+    " typing warnings zlib"
 )
 # What a gateway process must not load before a served model needs it.
 HEAVY = words(

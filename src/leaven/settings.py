@@ -6,9 +6,18 @@ Read once, at the start of a process, by composition; every part then gets the v
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+from leaven.errors import BadDefinition
+
+T = TypeVar("T")
+
+Auth = Literal["auto", "on", "off"]
+Form = Literal["text", "json"]  # of a log's lines
+LEVELS = ("debug", "info", "warning", "error")
 
 from leaven.errors import BadDefinition
 
@@ -39,6 +48,12 @@ class Settings:
     train_memory_mb: int
     parent: int | None
     trusted_types: tuple[str, ...]
+    log: Form
+    log_level: str
+    slow_seconds: float
+    auth: Auth
+    tls_cert: Path | None
+    tls_key: Path | None
 
     @property
     def wal(self) -> Path:
@@ -52,33 +67,82 @@ class Settings:
 
 
 def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | None = None) -> Settings:
-    """Return the settings of `environment` (the process's own by default); `home` wins over `LEAVEN_HOME`."""
+    """Return the settings of `environment` (the process's own by default); `home` wins over `LEAVEN_HOME`.
+
+    Raises:
+        BadDefinition: a variable holds what it cannot mean.
+    """
     env = os.environ if environment is None else environment
     place = (home or Path(env.get("LEAVEN_HOME", ".leaven"))).absolute()
+    cert = env.get("LEAVEN_TLS_CERT")
+    key = env.get("LEAVEN_TLS_KEY")
+    if bool(cert) != bool(key):
+        raise BadDefinition("LEAVEN_TLS_CERT and LEAVEN_TLS_KEY", "only one of them is set", "Set both, or neither.")
     return Settings(
         home=place,
         database=env.get("LEAVEN_DATABASE", f"sqlite:///{place / 'control.db'}"),
         lake=env.get("LEAVEN_LAKE", str(place / "lake")),
         artifacts=env.get("LEAVEN_ARTIFACTS", str(place / "artifacts")),
         clock=env.get("LEAVEN_CLOCK", "system"),
-        durability=env.get("LEAVEN_DURABILITY", "fsync"),
+        durability=_one_of(env, "LEAVEN_DURABILITY", ("fsync", "os")),
         log_before_reply=env.get("LEAVEN_LOG_BEFORE_REPLY", "") not in ("", "0"),
         traces=_one_of(env, "LEAVEN_TRACES", ("off", "otlp", "console")),
-        seal_seconds=float(env.get("LEAVEN_SEAL_SECONDS", "5")),
-        load_seconds=float(env.get("LEAVEN_LOAD_SECONDS", "300")),
-        challenger_seconds=float(env.get("LEAVEN_CHALLENGER_SECONDS", "2")),
-        challenger_memory_mb=int(env.get("LEAVEN_CHALLENGER_MEMORY_MB", "4096")),
+        seal_seconds=_number(env, "LEAVEN_SEAL_SECONDS", float, "5"),
+        load_seconds=_number(env, "LEAVEN_LOAD_SECONDS", float, "300"),
+        challenger_seconds=_number(env, "LEAVEN_CHALLENGER_SECONDS", float, "2"),
+        challenger_memory_mb=_number(env, "LEAVEN_CHALLENGER_MEMORY_MB", int, "4096"),
         query_memory=env.get("LEAVEN_QUERY_MEMORY", "1GB"),
         keep_days=env.get("LEAVEN_KEEP_DAYS", ""),
         keep_files=env.get("LEAVEN_KEEP_FILES", "24h"),
         erase_every=env.get("LEAVEN_ERASE_EVERY", "24h"),
         erase_grace=env.get("LEAVEN_ERASE_GRACE", "24h"),
-        cache_mb=int(env.get("LEAVEN_CACHE_MB", "10240")),
-        train_seconds=float(env.get("LEAVEN_TRAIN_SECONDS", "3600")),
-        train_memory_mb=int(env.get("LEAVEN_TRAIN_MEMORY_MB", "4096")),
+        cache_mb=_number(env, "LEAVEN_CACHE_MB", int, "10240"),
+        train_seconds=_number(env, "LEAVEN_TRAIN_SECONDS", float, "3600"),
+        train_memory_mb=_number(env, "LEAVEN_TRAIN_MEMORY_MB", int, "4096"),
         trusted_types=tuple(name for name in env.get("LEAVEN_TRUSTED_TYPES", "").split(",") if name),
-        parent=int(env["LEAVEN_PARENT"]) if env.get("LEAVEN_PARENT") else None,
+        parent=_number(env, "LEAVEN_PARENT", int, "0") or None,
+        log=cast(Form, _one_of(env, "LEAVEN_LOG", ("text", "json"))),
+        log_level=_one_of(env, "LEAVEN_LOG_LEVEL", LEVELS, otherwise="info"),
+        slow_seconds=_number(env, "LEAVEN_SLOW_SECONDS", float, "1"),
+        auth=cast(Auth, _one_of(env, "LEAVEN_AUTH", ("auto", "on", "off"))),
+        tls_cert=Path(cert) if cert else None,
+        tls_key=Path(key) if key else None,
     )
+
+
+def unknown_settings(known: Collection[str], environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """Return the variables that begin with LEAVEN_ and mean nothing, each with the one that may have been meant.
+
+    Args:
+        known: The variables that mean something, as `known_settings` gives them.
+        environment: The process's own by default.
+    """
+    from difflib import get_close_matches
+
+    env = os.environ if environment is None else environment
+    strange = sorted(name for name in env if name.startswith("LEAVEN_") and name not in known)
+    return {name: next(iter(get_close_matches(name, known, 1, 0.75)), None) for name in strange}
+
+
+def known_settings() -> tuple[str, ...]:
+    """Return the name of every variable that is read here."""
+    seen = _Seen()
+    settings_from(seen)
+    client_settings_from(seen)
+    debugging(seen)
+    return tuple(sorted(seen.asked))
+
+
+class _Seen(dict[str, str]):
+    """An empty environment that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        self.asked.add(name)
+        return default
 
 
 def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...], *, otherwise: str | None = None) -> str:
@@ -86,6 +150,14 @@ def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...], *, othe
     if given not in choices:
         raise BadDefinition(name, f"{given!r} is none of its values", f"Set it to {', '.join(choices)}.")
     return given
+
+
+def _number(env: Mapping[str, str], name: str, kind: Callable[[str], T], default: str) -> T:
+    given = env.get(name) or default
+    try:
+        return kind(given)
+    except ValueError as error:
+        raise BadDefinition(name, f"{given!r} is no number", f"Set it to one, such as {default}.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +205,12 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_TRAIN_SECONDS": str(settings.train_seconds),
         "LEAVEN_TRAIN_MEMORY_MB": str(settings.train_memory_mb),
         "LEAVEN_TRUSTED_TYPES": ",".join(settings.trusted_types),
+        "LEAVEN_LOG": settings.log,
+        "LEAVEN_LOG_LEVEL": settings.log_level,
+        "LEAVEN_SLOW_SECONDS": str(settings.slow_seconds),
+        "LEAVEN_AUTH": settings.auth,
+        "LEAVEN_TLS_CERT": str(settings.tls_cert or ""),
+        "LEAVEN_TLS_KEY": str(settings.tls_key or ""),
         "LEAVEN_PARENT": str(parent),
     }
 

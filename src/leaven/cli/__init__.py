@@ -47,6 +47,9 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "resume": ("leaven.cli.resume", "Let a paused loop act by itself again."),
         "cancel": ("leaven.cli.cancel", "End the running refresh or trial of a loop."),
     },
+    "Operate": {
+        "token": ("leaven.cli.token", "Say who may use the gateway, and for what."),
+    },
 }
 COMMANDS: dict[str, tuple[str, str]] = {name: entry for panel in PANELS.values() for name, entry in panel.items()}
 

@@ -25,4 +25,4 @@ def controller(
     installed = app_at(home)
     for path in loop_files or []:
         installed.enter(path)
-    run_controller(installed, told_to_stop(installed.settings))
+    run_controller(installed, told_to_stop("controller", installed.settings))

@@ -30,7 +30,7 @@ def flusher(
     from leaven.storage.flusher import Flusher
 
     installed = app_at(home)
-    stop = told_to_stop(installed.settings)
+    stop = told_to_stop("flusher", installed.settings)
     settings = installed.settings
     lease = Lease(installed.database, "flusher", this_process("flusher"))
     keeping = Keeping(installed, lease.keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from leaven.gateway.supervisor import PortTaken, Supervisor
 from leaven.settings import Settings, settings_from
 
 app = typer.Typer()
+
+_log = logging.getLogger(__name__)
 
 
 def supervisor_for(settings: Settings, *, host: str, port: int, workers: int, say: Callable[[str], None]) -> Supervisor:
@@ -44,12 +47,10 @@ def gateway(
     """Run the gateway alone: predict and take feedback over HTTP, until Ctrl-C."""
     settings = settings_from(home=home)
     settings.home.mkdir(parents=True, exist_ok=True)
-    supervisor = supervisor_for(
-        settings, host=host, port=port, workers=workers, say=lambda text: print(text, file=sys.stderr, flush=True)
-    )
+    supervisor = supervisor_for(settings, host=host, port=port, workers=workers, say=_log.warning)
     bound, number = supervisor.address
     url = f"http://[{bound}]:{number}" if ":" in bound else f"http://{bound}:{number}"
-    stop = told_to_stop(settings)
+    stop = told_to_stop("gateway", settings)
     emit(
         {"url": url, "workers": workers, "home": settings.home},
         as_json=as_json,

@@ -33,6 +33,7 @@ from leaven.gateway.serving import Chance
 from leaven.gateway.shadow import Shadows
 from leaven.gateway.watch import TableWatch
 from leaven.gateway.worker import serve
+from leaven.logs import begin_logging
 from leaven.settings import Settings, calm_threads
 from leaven.storage.wal import WriteAheadLog
 from leaven.storage.writers import backlog, watermark
@@ -177,16 +178,14 @@ def _read_line(descriptor: int) -> bytes:
 
 def main() -> None:
     """Serve on the socket whose descriptor is the first argument."""
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s gateway {os.getpid()} %(levelname)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     calm_threads(1)
     # A thread that opens a version must not keep the one that serves waiting for the usual five milliseconds.
     sys.setswitchinterval(0.0005)
     listening = socket.socket(fileno=int(sys.argv[1]))
     pipe = sys.stdin.fileno()
-    run_worker(decode_settings(_read_line(pipe)), listening, parent=pipe)
+    settings = decode_settings(_read_line(pipe))
+    begin_logging("gateway", form=settings.log, level=settings.log_level)
+    run_worker(settings, listening, parent=pipe)
 
 
 if __name__ == "__main__":

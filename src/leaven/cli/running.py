@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 import threading
 
-from leaven.settings import Settings, settings_from
+from leaven.logs import begin_logging
+from leaven.settings import Settings
 
 _LOOK_SECONDS = 0.5
 
 
-def told_to_stop(settings: Settings | None = None) -> threading.Event:
-    """Return an event that SIGTERM, SIGINT or the end of the process that started this one sets; logs go to stderr."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for noisy in ("dbos", "alembic", "sqlalchemy"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+def told_to_stop(part: str, settings: Settings) -> threading.Event:
+    """Return an event that SIGTERM, SIGINT or the end of the process that started this one sets; its log begins."""
+    begin_logging(part, form=settings.log, level=settings.log_level)
     stop = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda number, frame: stop.set())
-    parent = (settings or settings_from()).parent
+    parent = settings.parent
     if parent is not None:
         threading.Thread(target=_watch, args=(parent, stop), name="parent", daemon=True).start()
     return stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from leaven.cli.running import told_to_stop
 from leaven.system import System
 
 app = typer.Typer()
+
+_log = logging.getLogger(__name__)
 
 
 @app.command()
@@ -27,8 +30,8 @@ def up(
     installed = app_at(home)
     loops = [installed.enter(path) for path in loop_files]
     out = messages()
-    stop = told_to_stop(installed.settings)
-    system = System(installed.settings, host=host, port=port, workers=workers, say=lambda text: out.print(f"! {text}"))
+    stop = told_to_stop("up", installed.settings)
+    system = System(installed.settings, host=host, port=port, workers=workers, say=_log.warning)
     system.start()
     out.print(f"gateway     {system.url}  (pid {system.pid('gateway')}, {workers} worker{'s' * (workers > 1)})")
     out.print(f"flusher     {installed.settings.lake}  (pid {system.pid('flusher')})")

@@ -6,8 +6,6 @@ in them shows in the list of processes.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from leaven.settings import Settings
@@ -16,10 +14,9 @@ from leaven.settings import Settings
 def encode_settings(settings: Settings) -> bytes:
     """Return settings as one line, without its end."""
     facts = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-    return msgspec.json.encode(facts | {"home": str(settings.home)})
+    return msgspec.json.encode(facts, enc_hook=str)
 
 
 def decode_settings(line: bytes) -> Settings:
     """Return the settings that `encode_settings` wrote."""
-    facts = msgspec.json.decode(line)
-    return Settings(**(facts | {"home": Path(facts["home"])}))
+    return msgspec.json.decode(line, type=Settings, dec_hook=lambda kind, given: kind(given))

@@ -258,3 +258,20 @@ erasures = Table(
     Column("last", Boolean, nullable=False),
     Index("erasures_by_loop", "loop", "requested_at"),
 )
+
+# What is kept of a token is enough to check one, and not to make one. Rows stay when a token is revoked or has run out.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("roles", Json, nullable=False),
+    Column("loops", Json),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("used_on", Text),
+    Column("revision", BigInteger, nullable=False, unique=True),
+)
