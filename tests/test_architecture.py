@@ -40,8 +40,8 @@ COMPOSITION = words("controller app system cli demo __init__ __main__")
 CORE_LIBRARIES = words("leaven numpy scipy msgspec")
 CORE_STDLIB = words(
     "__future__ abc array ast base64 bisect collections concurrent contextlib copy dataclasses datetime decimal enum"
-    " fractions functools hashlib heapq hmac itertools json math numbers operator re statistics string struct textwrap types"
-    " typing warnings zlib"
+    " fractions functools hashlib heapq hmac itertools json math numbers operator re statistics string struct textwrap"
+    " types typing warnings zlib"
 )
 # What a gateway process must not load before a served model needs it.
 HEAVY = words(
