@@ -34,7 +34,7 @@ ADAPTERS: dict[str, frozenset[str]] = {
     "integrations": words(""),
     "client": words(""),
 }
-COMPOSITION = words("controller app system cli demo __init__ __main__")
+COMPOSITION = words("controller app system cli demo backup doctor runfile __init__ __main__")
 
 # What the core may use of others: computation, nothing that has a clock, a file, a network or an environment.
 CORE_LIBRARIES = words("leaven numpy scipy msgspec")

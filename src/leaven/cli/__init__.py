@@ -48,6 +48,8 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("leaven.cli.cancel", "End the running refresh or trial of a loop."),
     },
     "Operate": {
+        "backup": ("leaven.cli.backup", "Keep a copy of an installation, while it runs."),
+        "restore": ("leaven.cli.restore", "Make an installation of a backup."),
         "token": ("leaven.cli.token", "Say who may use the gateway, and for what."),
     },
 }

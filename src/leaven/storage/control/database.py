@@ -99,13 +99,21 @@ class ControlDatabase:
             DatabaseNewer: the tables were made by a newer Leaven.
             DatabaseUnavailable: the database cannot be opened.
         """
+        self.create()
+        with self.write() as connection:
+            migrate.upgrade(connection, at_once=self.in_memory)
+
+    def create(self) -> None:
+        """See that the database's file is there, where it is one; many processes may do so at once.
+
+        Raises:
+            DatabaseUnavailable: it cannot be made, or was made before and is gone.
+        """
         if self.file is not None:
             try:
                 create(self.file)
             except (OSError, sqlite3.Error) as error:
                 raise DatabaseUnavailable(self.url, str(error)) from error
-        with self.write() as connection:
-            migrate.upgrade(connection, at_once=self.in_memory)
 
     def check(self) -> None:
         """See that the tables are there and not newer than this code; for those who only look.

@@ -30,23 +30,24 @@ class DatabaseNewer(LeavenError, RuntimeError):
         )
 
 
-def upgrade(connection: Connection, *, at_once: bool = False) -> None:
+def upgrade(connection: Connection, *, at_once: bool = False, to: str = REVISIONS[-1]) -> None:
     """Take the steps that the database has not seen yet, in the transaction of `connection`.
 
-    With `at_once` an empty database gets the newest tables without the steps between.
+    With `at_once` an empty database gets the newest tables without the steps between; `to` an older revision it gets
+    the tables of that one, for what was kept when it was the newest.
 
     Raises:
         DatabaseNewer: the database's revision is not one of ours.
     """
     revision = known_revision(connection)
-    if revision == REVISIONS[-1]:
+    if revision is not None and REVISIONS.index(revision) >= REVISIONS.index(to):
         return
-    if at_once and revision is None:
+    if at_once and to == REVISIONS[-1] and revision is None:
         metadata.create_all(connection)
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISIONS[-1]})
         return
-    _take_steps(connection)
+    _take_steps(connection, to)
 
 
 def known_revision(connection: Connection) -> str | None:
@@ -63,13 +64,13 @@ def known_revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _take_steps(connection: Connection) -> None:
+def _take_steps(connection: Connection, to: str) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
     script = ScriptDirectory(str(FOLDER), version_locations=[str(FOLDER)])
-    environment = EnvironmentContext(Config(), script, fn=lambda revision, _: script._upgrade_revs("head", revision))
+    environment = EnvironmentContext(Config(), script, fn=lambda revision, _: script._upgrade_revs(to, revision))
     with environment:
         environment.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
         environment.run_migrations()

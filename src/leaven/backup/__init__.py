@@ -1,0 +1,1 @@
+"""A copy of an installation, taken while it runs, and an installation made of one."""

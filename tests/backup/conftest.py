@@ -1,0 +1,5 @@
+"""A fresh control database of each kind."""
+
+from tests.control_databases import database, postgres_url
+
+__all__ = ["database", "postgres_url"]
