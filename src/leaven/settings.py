@@ -110,6 +110,11 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
     )
 
 
+def process_environment() -> dict[str, str]:
+    """Return the environment of this process, for those who look for mistakes in it."""
+    return dict(os.environ)
+
+
 def unknown_settings(known: Collection[str], environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """Return the variables that begin with LEAVEN_ and mean nothing, each with the one that may have been meant.
 

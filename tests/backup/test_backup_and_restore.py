@@ -33,9 +33,15 @@ KINDS = ("kept.tar.gz", "kept.tar.zst", "kept")
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, made: Path) -> Path:
+    shutil.copytree(made, tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An installation with a version, an artifact, events in lake and log, and results of steps."""
-    home = tmp_path / "home"
+    home = tmp_path_factory.mktemp("made") / "home"
     database = migrated(f"sqlite:///{home / 'control.db'}")
     digest = ArtifactStore(home / "artifacts").put({"model": b"weights" * 1_000})
     with database.write() as connection:

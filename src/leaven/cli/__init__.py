@@ -48,6 +48,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("leaven.cli.cancel", "End the running refresh or trial of a loop."),
     },
     "Operate": {
+        "doctor": ("leaven.cli.doctor", "Find out what is wrong with an installation, and mend what can be mended."),
         "backup": ("leaven.cli.backup", "Keep a copy of an installation, while it runs."),
         "restore": ("leaven.cli.restore", "Make an installation of a backup."),
         "token": ("leaven.cli.token", "Say who may use the gateway, and for what."),

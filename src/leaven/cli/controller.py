@@ -10,6 +10,8 @@ import typer
 from leaven.cli.output import Home
 from leaven.cli.people import app_at
 from leaven.cli.running import told_to_stop
+from leaven.clock import SystemClock
+from leaven.runfile import announced
 
 app = typer.Typer()
 
@@ -25,4 +27,6 @@ def controller(
     installed = app_at(home)
     for path in loop_files or []:
         installed.enter(path)
-    run_controller(installed, told_to_stop("controller", installed.settings))
+    stop = told_to_stop("controller", installed.settings)
+    with announced(installed.settings.run, "controller", at=SystemClock().micros()):
+        run_controller(installed, stop)

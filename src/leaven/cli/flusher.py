@@ -11,6 +11,8 @@ from leaven.app import this_process
 from leaven.cli.output import Home
 from leaven.cli.people import app_at
 from leaven.cli.running import told_to_stop
+from leaven.clock import SystemClock
+from leaven.runfile import announced
 
 app = typer.Typer()
 
@@ -37,7 +39,8 @@ def flusher(
     days_kept(settings.keep_days, "")  # a setting that means nothing is said at once
     flushing = Flusher(settings.wal, installed.lake, hold=lease.keep, keep_hours=keeping.keep_hours, also=keeping.tend)
     _log.info("from %s to %s", settings.wal, settings.lake)
-    flushing.run(stop, every=every if every is not None else min(0.5, settings.seal_seconds))
+    with announced(settings.run, "flusher", at=SystemClock().micros()):
+        flushing.run(stop, every=every if every is not None else min(0.5, settings.seal_seconds))
     if lease.held():
         lease.release()
     _log.info("stopped: %s", ", ".join(f"{count} {name}" for name, count in flushing.counters().items() if count))

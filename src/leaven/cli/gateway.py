@@ -12,8 +12,10 @@ import typer
 
 from leaven.cli.output import AsJson, Home, emit
 from leaven.cli.running import told_to_stop
+from leaven.clock import SystemClock
 from leaven.gateway.handover import encode_settings
 from leaven.gateway.supervisor import PortTaken, Supervisor
+from leaven.runfile import announced
 from leaven.settings import Settings, settings_from
 
 app = typer.Typer()
@@ -56,4 +58,5 @@ def gateway(
         as_json=as_json,
         human=lambda console: console.print(f"gateway at {url} ({workers} workers), home {settings.home}"),
     )
-    supervisor.run(stop)
+    with announced(settings.run, "gateway", at=SystemClock().micros(), url=url):
+        supervisor.run(stop)

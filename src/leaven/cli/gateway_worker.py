@@ -34,6 +34,7 @@ from leaven.gateway.shadow import Shadows
 from leaven.gateway.watch import TableWatch
 from leaven.gateway.worker import serve
 from leaven.logs import begin_logging
+from leaven.runfile import announced
 from leaven.settings import Settings, calm_threads
 from leaven.storage.wal import WriteAheadLog
 from leaven.storage.writers import backlog, watermark
@@ -185,7 +186,8 @@ def main() -> None:
     pipe = sys.stdin.fileno()
     settings = decode_settings(_read_line(pipe))
     begin_logging("gateway", form=settings.log, level=settings.log_level)
-    run_worker(settings, listening, parent=pipe)
+    with announced(settings.run, "gateway worker", at=_wall_micros()):
+        run_worker(settings, listening, parent=pipe)
 
 
 if __name__ == "__main__":

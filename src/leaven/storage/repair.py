@@ -23,13 +23,22 @@ _UNSYNCED = 8  # commits that are made before all of them are synced: two or thr
 _log = logging.getLogger(__name__)
 
 
+def damaged(table: Place) -> dict[str, str]:
+    """Return what of the Delta log of `table` cannot be read, newest commit first, each name with the reason."""
+    with table.said():
+        log = table.at(LOG)
+        return _damaged_in(table, log, [file.name for file in log.files()])
+
+
 def repair(table: Place) -> list[str]:
     """Remove from the Delta log of `table` what cannot be read, newest first; return what was removed and why."""
     with table.said():
         log = table.at(LOG)
         files = log.files()
-        names = [file.name for file in files]
-        removed = [*_repair_checkpoints(log, names), *_repair_head(table, log, names)]
+        found = _damaged_in(table, log, [file.name for file in files])
+        removed = [f"{name} ({why})" for name, why in found.items()]
+        for name in found:
+            log.remove(name)
         for file in files:
             if ".tmp" in file.name and time.time() - file.modified > _STALE_SECONDS:
                 log.remove(file.name)
@@ -40,8 +49,12 @@ def repair(table: Place) -> list[str]:
         return removed
 
 
-def _repair_head(table: Place, log: Place, names: list[str]) -> list[str]:
-    """Remove the oldest damaged commit and all after it; the version before is restored by that.
+def _damaged_in(table: Place, log: Place, names: list[str]) -> dict[str, str]:
+    return {name: "not whole" for name in _damaged_checkpoints(log, names)} | _damaged_head(table, log, names)
+
+
+def _damaged_head(table: Place, log: Place, names: list[str]) -> dict[str, str]:
+    """The oldest damaged commit and all after it, newest first; without them the version before is the newest.
 
     A commit is synced together with every one before it, so where one is damaged, none after it was ever synced.
     """
@@ -59,13 +72,12 @@ def _repair_head(table: Place, log: Place, names: list[str]) -> list[str]:
             damaged[commit] = why
         else:
             replaced.update(_removed_files(content))
-    if not damaged:
-        return []
-    oldest = min(damaged)
-    gone = [commit for commit in commits if commit >= oldest]
-    for commit in gone:
-        log.remove(commit)
-    return [f"{commit} ({damaged.get(commit, f'it came after {oldest}')})" for commit in gone]
+    oldest = min(damaged, default=None)
+    return {
+        commit: damaged.get(commit, f"it came after {oldest}")
+        for commit in commits
+        if oldest is not None and commit >= oldest
+    }
 
 
 def _version(name: str) -> int | None:
@@ -99,22 +111,20 @@ def _removed_files(commit: bytes) -> Iterator[str]:
             yield unquote(removed["path"])
 
 
-def _repair_checkpoints(log: Place, names: list[str]) -> list[str]:
-    """Remove damaged checkpoints, and the hint that points to one."""
+def _damaged_checkpoints(log: Place, names: list[str]) -> list[str]:
+    """Checkpoints that are damaged, and the hint that points to one."""
     checkpoints = [name for name in names if ".checkpoint" in name and name.endswith(".parquet")]
-    removed = [name for name in checkpoints if not _whole(log, name, None)]
+    found = [name for name in checkpoints if not _whole(log, name, None)]
     if "_last_checkpoint" in names:
         try:
             version = msgspec.json.decode(log.read("_last_checkpoint"))["version"]
             prefix = f"{version:020d}.checkpoint"
-            pointed = any(name.startswith(prefix) for name in checkpoints if name not in removed)
+            pointed = any(name.startswith(prefix) for name in checkpoints if name not in found)
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError):
             pointed = False
         if not pointed:
-            removed.append("_last_checkpoint")
-    for name in removed:
-        log.remove(name)
-    return [f"{name} (not whole)" for name in removed]
+            found.append("_last_checkpoint")
+    return found
 
 
 def _whole(place: Place, name: str, size: int | None) -> bool:
