@@ -19,8 +19,6 @@ Auth = Literal["auto", "on", "off"]
 Form = Literal["text", "json"]  # of a log's lines
 LEVELS = ("debug", "info", "warning", "error")
 
-from leaven.errors import BadDefinition
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:

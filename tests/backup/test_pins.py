@@ -31,7 +31,7 @@ def ids_in(lake: Lake) -> Counter[str]:
 
     table = lake.table("flights", "feedback")
     table.refresh()
-    files = [file.path for file in table.files()]
+    files = table.place.local({file.path: file.bytes for file in table.files()})
     with duckdb.connect() as opened:
         rows = opened.execute("SELECT id FROM read_parquet($files, union_by_name = true)", {"files": files})
         return Counter(row[0] for row in rows.fetchall())
@@ -103,9 +103,9 @@ def test_a_table_with_a_checkpoint_needs_no_older_commits(tmp_path: Path):
     table.refresh()
     table._table.create_checkpoint()  # type: ignore[union-attr]
     commit(lake, a_label("last"))
-    pinned = pin_lake(lake.path)
+    pinned = pin_lake(tmp_path / "lake")
     commit(lake, a_label("later"))
-    pieces = list(pieces_of_table(lake.path, "flights/feedback", pinned["flights/feedback"]))
+    pieces = list(pieces_of_table(tmp_path / "lake", "flights/feedback", pinned["flights/feedback"]))
     needed = [piece for piece in pieces if piece.needed]
     assert len(needed) < len(pieces)
     laid_down(needed, tmp_path / "other")
@@ -116,4 +116,4 @@ def test_a_version_that_is_gone_is_said_to_be(tmp_path: Path):
     lake = a_lake(tmp_path)
     commit(lake, a_label())
     with pytest.raises(BackupIncomplete, match="version 99 cannot be read"):
-        list(pieces_of_table(lake.path, "flights/feedback", 99))
+        list(pieces_of_table(tmp_path / "lake", "flights/feedback", 99))

@@ -86,6 +86,7 @@ def leftovers(settings: Settings, *, now: float) -> Iterator[Path]:
         tmp = (path for path in sorted(lake.glob("*/*/_delta_log/*.tmp*")) if _age(path, now) > _STALE_SECONDS)
         yield from tmp
         yield from (path for path in sorted(lake.glob(".spill/*-*")) if not _lives(path.name.split("-")[0]))
+    yield from (path for path in sorted((settings.run / "lake").glob("*-*")) if not _lives(path.name.split("-")[0]))
 
 
 def _try_sync(folder: Path) -> float:

@@ -50,7 +50,7 @@ def repair(table: Place) -> list[str]:
 
 
 def _damaged_in(table: Place, log: Place, names: list[str]) -> dict[str, str]:
-    return {name: "not whole" for name in _damaged_checkpoints(log, names)} | _damaged_head(table, log, names)
+    return dict.fromkeys(_damaged_checkpoints(log, names), "not whole") | _damaged_head(table, log, names)
 
 
 def _damaged_head(table: Place, log: Place, names: list[str]) -> dict[str, str]:
