@@ -23,6 +23,7 @@ from pathlib import Path
 
 from leaven.errors import LeavenError
 from leaven.gateway.supervisor import PortTaken
+from leaven.gateway.tls import plain_context
 from leaven.settings import Settings, environment_for_parts
 
 STOP_SECONDS = 20.0
@@ -75,7 +76,8 @@ class System:
     @property
     def url(self) -> str:
         """Where the gateway answers."""
-        return f"http://{self.host}:{self.port}"
+        scheme = "http" if self.settings.tls_cert is None else "https"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def start(self, *, within: float = 60.0) -> None:
         """Start every part and wait until the gateway is alive.
@@ -166,7 +168,10 @@ class System:
 
     def _alive(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/v2/health/live", timeout=2) as reply:  # noqa: S310
+            # Our own gateway on this machine, whatever name its certificate is for.
+            url = self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            context = None if self.settings.tls_cert is None else plain_context()
+            with urllib.request.urlopen(f"{url}/v2/health/live", timeout=2, context=context) as reply:  # noqa: S310
                 return bool(reply.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -23,7 +23,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Refusal = Literal["unknown", "revoked", "expired", "role", "loop"]
 
 _PRESENTED = re.compile(r"lvn_([0-9a-z]{10})_[0-9A-Za-z_-]{43}")
-_NEVER = 2**63 - 1
 
 
 class TokenEntry(msgspec.Struct, frozen=True):
@@ -49,8 +48,6 @@ class TokenSet(msgspec.Struct, frozen=True):
     def allowed(self, presented: str, role: Role, loop: str | None, *, now: int) -> TokenEntry | Refusal:
         """Return the entry of the token that was `presented`, or why it does not do.
 
-        The time this takes does not depend on how much of a secret is right.
-
         Args:
             presented: The token, as the caller sent it; any text.
             role: What is asked for. A token with the role `admin` may do everything.
@@ -58,18 +55,29 @@ class TokenSet(msgspec.Struct, frozen=True):
                 limited to some loops may do as well, unless the role is `admin`.
             now: The present moment, in microseconds since the Unix epoch.
         """
+        entry = self.identified(presented)
+        return "unknown" if entry is None else judged(entry, role, loop, now=now)
+
+    def identified(self, presented: str) -> TokenEntry | None:
+        """Return the entry of the token that was `presented`, whatever it is good for; None for any other text.
+
+        The time this takes does not depend on how much of a secret is right.
+        """
         entry = self.entries.get(presented[4:14])
-        if entry is None or not compare_digest(digest_of(presented), entry.digest):
-            return "unknown"
-        if entry.revoked is not None:
-            return "revoked"
-        if now >= (_NEVER if entry.expires is None else entry.expires):
-            return "expired"
-        if role not in entry.roles and "admin" not in entry.roles:
-            return "role"
-        if entry.loops is not None and loop not in entry.loops and (loop is not None or role == "admin"):
-            return "loop"
-        return entry
+        return None if entry is None or not compare_digest(digest_of(presented), entry.digest) else entry
+
+
+def judged(entry: TokenEntry, role: Role, loop: str | None, *, now: int) -> TokenEntry | Refusal:
+    """Return `entry`, if its token is good for this now, or why it is not; arguments as `TokenSet.allowed` has them."""
+    if entry.revoked is not None:
+        return "revoked"
+    if entry.expires is not None and now >= entry.expires:
+        return "expired"
+    if role not in entry.roles and "admin" not in entry.roles:
+        return "role"
+    if entry.loops is not None and loop not in entry.loops and (loop is not None or role == "admin"):
+        return "loop"
+    return entry
 
 
 def token_set(revision: int, entries: Iterable[TokenEntry]) -> TokenSet:

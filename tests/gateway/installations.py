@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -169,15 +170,23 @@ class RunningGateway:
 
     url: str
     process: subprocess.Popen[str]
+    context: ssl.SSLContext | None = None  # where it speaks TLS
+    token: str = ""  # that requests carry
 
     @property
     def address(self) -> str:
         return urlsplit(self.url).netloc
 
     def ask(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Reply:
-        connection = HTTPConnection(self.address, timeout=20)
+        connection = (
+            HTTPConnection(self.address, timeout=20)
+            if self.context is None
+            else HTTPSConnection(self.address, timeout=20, context=self.context)
+        )
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            if self.token:
+                sent.setdefault("Authorization", f"Bearer {self.token}")
             connection.request(method, path, body=body, headers=sent)
             response = connection.getresponse()
             return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
@@ -207,7 +216,13 @@ class RunningGateway:
 
 @contextmanager
 def gateway_on(
-    settings: Settings, *, workers: int = 1, errors: Path | None = None, port: int = 0
+    settings: Settings,
+    *,
+    workers: int = 1,
+    errors: Path | None = None,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    context: ssl.SSLContext | None = None,
 ) -> Iterator[RunningGateway]:
     """Run `leaven gateway` on this port, or on a free one, until the block ends."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
@@ -221,14 +236,14 @@ def gateway_on(
     with errors.open("a") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "leaven", "gateway", "--json", "--port", str(port), "--workers", str(workers),
-             "--home", str(settings.home)],
+             "--host", host, "--home", str(settings.home)],
             stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment,
         )  # fmt: skip
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, errors.read_text()
-            running = RunningGateway(json.loads(line)["url"], process)
+            running = RunningGateway(json.loads(line)["url"].replace("//0.0.0.0:", "//127.0.0.1:"), process, context)
             end = time.monotonic() + 30
             while running.ask("GET", "/v2/health/ready").status != 200:
                 assert time.monotonic() < end, errors.read_text()

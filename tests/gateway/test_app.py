@@ -14,10 +14,12 @@ import pytest
 from leaven.clock import FileClock
 from leaven.events.log import LogUnavailable
 from leaven.events.records import Event
+from leaven.gateway.access import Access
 from leaven.gateway.app import Gateway
 from leaven.gateway.counters import Counters
 from leaven.gateway.http import Limits
 from leaven.gateway.models import ModelHost
+from leaven.gateway.notes import Notes
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.shadow import Shadows
 from tests.gateway.fakes import ListLog, Says, a_chance, a_serving, an_answerer
@@ -41,7 +43,10 @@ def make(tmp_path: Path) -> Iterator[Make]:
             host.serving, log, shadows, clock=clock, chance=a_chance(), counters=counters,
             log_first=log_first, durable_seconds=limits.durable_seconds,
         )  # fmt: skip
-        gateway = Gateway(host, predicting, shadows, counters=counters, version="1.0", limits=limits)
+        gateway = Gateway(
+            host, predicting, shadows, counters=counters, version="1.0", limits=limits,
+            access=Access(required=False, now=lambda: 0), notes=Notes(slow=60, timer=lambda: 0.0),
+        )  # fmt: skip
         if begun:
             host.serving["loop"] = a_serving({"1": Says(float)} | serving)
             gateway.begin()

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from leaven.cli.listening import TlsCert, TlsKey, say_who_may, with_certificate
 from leaven.cli.output import AsJson, Home, emit
 from leaven.cli.running import told_to_stop
 from leaven.clock import SystemClock
@@ -32,8 +33,9 @@ def supervisor_for(settings: Settings, *, host: str, port: int, workers: int, sa
     command = (sys.executable, "-m", "leaven.cli.gateway_worker")
     try:
         return Supervisor(
-            command, encode_settings(settings), host=host, port=port, workers=workers, timer=time.monotonic, say=say
-        )
+            command, encode_settings(settings), host=host, port=port, workers=workers, timer=time.monotonic, say=say,
+            tls=settings.tls_cert is not None,
+        )  # fmt: skip
     except OSError as error:
         raise PortTaken(host, port, error.strerror or str(error)) from error
 
@@ -44,15 +46,19 @@ def gateway(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.", min=0, max=65535)] = 8080,
     workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the gateway alone: predict and take feedback over HTTP, until Ctrl-C."""
-    settings = settings_from(home=home)
+    settings = with_certificate(settings_from(home=home), tls_cert, tls_key)
     settings.home.mkdir(parents=True, exist_ok=True)
     supervisor = supervisor_for(settings, host=host, port=port, workers=workers, say=_log.warning)
     bound, number = supervisor.address
-    url = f"http://[{bound}]:{number}" if ":" in bound else f"http://{bound}:{number}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    url = f"{scheme}://[{bound}]:{number}" if ":" in bound else f"{scheme}://{bound}:{number}"
     stop = told_to_stop("gateway", settings)
+    say_who_may(settings, (bound, number))
     emit(
         {"url": url, "workers": workers, "home": settings.home},
         as_json=as_json,

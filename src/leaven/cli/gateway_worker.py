@@ -12,8 +12,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -21,6 +22,7 @@ from leaven import __version__
 from leaven.cli.opening import opener_for
 from leaven.clock import Clock, clock_from
 from leaven.experiments.routing import RoutingTable
+from leaven.gateway.access import Access, asks_for_tokens
 from leaven.gateway.app import Gateway
 from leaven.gateway.counters import Counters
 from leaven.gateway.endpoint import close_endpoints
@@ -28,9 +30,12 @@ from leaven.gateway.handover import decode_settings
 from leaven.gateway.http import Limits
 from leaven.gateway.metrics import SharedFacts
 from leaven.gateway.models import ModelHost
+from leaven.gateway.notes import Notes
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.serving import Chance
 from leaven.gateway.shadow import Shadows
+from leaven.gateway.tls import Certificate
+from leaven.gateway.token_watch import TokenWatch
 from leaven.gateway.watch import TableWatch
 from leaven.gateway.worker import serve
 from leaven.logs import begin_logging
@@ -42,6 +47,7 @@ from leaven.storage.writers import backlog, watermark
 if TYPE_CHECKING:
     from leaven.integrations.opentelemetry import Traced
     from leaven.storage.control.database import ControlDatabase
+    from leaven.tokens import TokenSet
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +78,19 @@ class RegistryTables:
 
         now, host, pid = _wall_micros(), socket.gethostname(), os.getpid()
         report(self._database, self._gateway, revisions, host=host, pid=pid, started_at=self._started_at, seen_at=now)
+
+    def tokens(self, known: int | None) -> TokenSet | None:
+        """Return the present tokens, or None where they are the known ones."""
+        from leaven.registry.tokens import newer
+
+        return newer(self._database, known)
+
+    def used(self, ids: Iterable[str], day: date) -> None:
+        """Note that these tokens were let through on that day."""
+        from leaven.registry.tokens import used
+
+        with self._database.write() as connection:
+            used(connection, ids, day=day)
 
     def leave(self) -> None:
         """Take the report back."""
@@ -106,19 +125,15 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         log_first=settings.log_before_reply,
     )
     shared, behind = SharedFacts(settings.run / "workers", log.writer), dict[str, float]()
+    access = Access(required=asks_for_tokens(settings, listening.getsockname()), now=_wall_micros)
     gateway = Gateway(
-        host,
-        predicting,
-        shadows,
-        counters=counters,
-        version=__version__,
-        limits=Limits(),
+        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
+        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter),
         others=shared.others,
         behind=behind.copy,
-    )
+    )  # fmt: skip
     traced = _traced(gateway, settings, log.writer)
-    source = RegistryTables(settings.database, log.writer, started_at=_wall_micros())
-    watch = TableWatch(host, source, cache=settings.run / "tables", timer=time.monotonic)
+    watch = _watch(host, settings, access, log.writer)
     stop, looked = threading.Event(), threading.Event()
     watching = threading.Thread(
         target=watch.run, args=(stop,), kwargs={"looked": looked.set, "ready": gateway.begin}, name="tables"
@@ -131,7 +146,14 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     try:
         # The socket is shared: a worker that took connections before it has its models would refuse what others serve.
         looked.wait(_FIRST_LOOK_SECONDS)
-        serve(gateway, listening, last=partial(_end, shadows, host), wrapped=traced, parent=parent)
+        serve(
+            gateway,
+            listening,
+            last=partial(_end, shadows, host),
+            wrapped=traced,
+            certificate=_certificate(settings),
+            parent=parent,
+        )
     finally:
         if traced is not None:
             traced.close()
@@ -145,6 +167,27 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
 async def _end(shadows: Shadows, host: ModelHost) -> None:
     await shadows.stop()
     close_endpoints(host.serving)
+
+
+def _watch(host: ModelHost, settings: Settings, access: Access, gateway: str) -> TableWatch:
+    """What brings routing tables to `host`, and tokens to `access` where these are asked for."""
+    source = RegistryTables(settings.database, gateway, started_at=_wall_micros())
+    tokens = TokenWatch(access, source, cache=settings.run / "tokens.json")
+    if access.required:
+        tokens.restore()
+    return TableWatch(
+        host,
+        source,
+        cache=settings.run / "tables",
+        timer=time.monotonic,
+        beside=tokens.look if access.required else lambda: None,
+    )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key, now=time.time)
 
 
 def _traced(gateway: Gateway, settings: Settings, worker: str) -> Traced | None:

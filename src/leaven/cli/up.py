@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from leaven.app import App
+from leaven.cli.listening import TlsCert, TlsKey, with_certificate
 from leaven.cli.output import Home, messages
-from leaven.cli.people import app_at
 from leaven.cli.running import told_to_stop
+from leaven.settings import settings_from
 from leaven.system import System
 
 app = typer.Typer()
@@ -24,10 +26,12 @@ def up(
     host: Annotated[str, typer.Option("--host", help="Where the gateway listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="The gateway's port; 0 takes a free one.")] = 8080,
     workers: Annotated[int, typer.Option("--workers", help="Gateway processes that share the port.")] = 1,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     home: Home = None,
 ) -> None:
     """Run everything: register the loops, start gateway, flusher and controller, keep them running. Ctrl-C stops."""
-    installed = app_at(home)
+    installed = App(with_certificate(settings_from(home=home), tls_cert, tls_key))
     loops = [installed.enter(path) for path in loop_files]
     out = messages()
     stop = told_to_stop("up", installed.settings)

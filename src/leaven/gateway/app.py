@@ -14,6 +14,7 @@ import msgspec
 
 from leaven.errors import LeavenError
 from leaven.gateway import protocol
+from leaven.gateway.access import Access, permit
 from leaven.gateway.assigning import Assigning
 from leaven.gateway.batching import Batcher
 from leaven.gateway.counters import Counters
@@ -35,6 +36,7 @@ from leaven.gateway.http import (
 from leaven.gateway.inference import Inference
 from leaven.gateway.metrics import Facts, exposition
 from leaven.gateway.models import ModelHost
+from leaven.gateway.notes import Notes
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.refusals import NotReady, Overloaded, UnknownPath
 from leaven.gateway.serving import Serving
@@ -56,6 +58,8 @@ class Gateway:
         counters: Counters,
         version: str,
         limits: Limits,
+        access: Access,
+        notes: Notes,
         others: Callable[[], Sequence[Facts]] = tuple,
         behind: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
@@ -68,6 +72,8 @@ class Gateway:
             counters: Of this process.
             version: Of Leaven.
             limits: Where it stops taking more.
+            access: Who may ask.
+            notes: Of requests, for the log.
             others: Gives what the other workers of this home say of themselves.
             behind: Gives how far the lake is behind the log, as facts of the status.
         """
@@ -76,6 +82,7 @@ class Gateway:
         self._counters, self._limits, self._version = counters, limits, version
         self._inference, self._tabular = Inference(predicting, limits), Tabular(predicting, limits)
         self._assigning = Assigning(predicting, limits)
+        self._access, self._notes = access, notes
         self._others, self._behind = others, behind
         self._under_way = 0
         self._draining = False
@@ -94,6 +101,7 @@ class Gateway:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"the gateway speaks HTTP, not {scope['type']}")
+        began = self._notes.timer()
         self._under_way += 1
         try:
             answer = await self._answer(scope, receive)
@@ -108,11 +116,13 @@ class Gateway:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+        self._notes.told(scope, answer.status, self._notes.timer() - began, answer.records)
         if answer.then is not None:
             answer.then()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         try:
+            self._access.check(scope)
             return await self._route(scope, receive)
         except LeavenError as error:
             return refusal(error)
@@ -155,6 +165,8 @@ class Gateway:
         reports = read_feedback(
             body, loops=predicting.served.keys(), now=predicting.clock.micros(), new_id=predicting.chance.new_id
         )
+        for loop in {report.loop for report in reports}:
+            permit(scope, loop)
         await predicting.durable(reports)
         self._counters.feedback += len(reports)
         scope["leaven.reports"] = reports  # for who traces requests

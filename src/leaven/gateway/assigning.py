@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from leaven.experiments.assignment import holder, position
+from leaven.gateway.access import permit
 from leaven.gateway.http import Answer, Limits, Receive, Scope, json_answer, read_body
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.protocol import decode_json
@@ -30,6 +31,7 @@ class Assigning:
         limits = self._limits
         body = await read_body(dict(scope["headers"]), receive, limits.feedback_body, seconds=limits.body_seconds)
         written: _Written = decode_json(_decoder.decode, body)
+        permit(scope, written.loop)
         table = self._predicting.serving(written.loop).table
         unit = checked_text(written.unit, "unit")
         route = table.arms[holder(position(unit, salt=table.salt), table.arms)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +11,9 @@ from urllib.parse import quote
 import msgspec
 
 from leaven.errors import LeavenError
+from leaven.events.records import PredictionServed
 from leaven.gateway import protocol
-from leaven.gateway.refusals import TooLarge, TooSlow, WrongMethod, status_of
+from leaven.gateway.refusals import ModelFailed, NoToken, NotPermitted, TooLarge, TooSlow, WrongMethod, status_of
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -44,6 +45,7 @@ class Answer:
     body: bytes
     headers: Headers
     then: Callable[[], None] | None = None
+    records: Sequence[PredictionServed] = ()  # what was written down of the request, for the log of requests
 
 
 class Disconnected(Exception):  # not a refusal: nobody is there to read one
@@ -63,7 +65,10 @@ def refusal(error: LeavenError) -> Answer:
         headers.append(_RETRY)
     if isinstance(error, WrongMethod):
         headers.append((b"allow", error.allowed.encode()))
-    return Answer(status, _encode({"error": str(error)}), headers)
+    if isinstance(error, NoToken | NotPermitted):
+        headers.append((b"www-authenticate", error.challenge.encode()))
+    records = error.records if isinstance(error, ModelFailed) else ()
+    return Answer(status, _encode({"error": str(error)}), headers, records=records)
 
 
 def allow(scope: Scope, method: str) -> None:

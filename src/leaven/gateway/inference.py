@@ -65,7 +65,7 @@ class Inference:
         body, json_length = protocol.format_reply(reply, request)
         headers = [JSON] if json_length is None else [BINARY, (b"inference-header-content-length", b"%d" % json_length)]
         headers += prediction_headers(prediction)
-        return Answer(200, body, headers, self._predicting.afterwards(serving, prediction))
+        return Answer(200, body, headers, self._predicting.afterwards(serving, prediction), prediction.records)
 
     def _about(self, model: str, version: str | None, verb: str, ready: bool) -> Answer:
         serving = self._predicting.serving(model)

@@ -93,6 +93,7 @@ class Predicting:
         first = prediction.records[0]
         self._counters.took((serving.table.loop, first.arm, first.version), self.chance.timer() - began)
         if prediction.failure is not None:
+            prediction.failure.records = prediction.records
             raise prediction.failure
         return prediction
 

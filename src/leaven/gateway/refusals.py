@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from leaven.errors import LeavenError
 from leaven.events.log import LogUnavailable
+from leaven.events.records import PredictionServed
 from leaven.training.encoding import BadFeature
 
 
@@ -117,6 +118,7 @@ class ModelFailed(LeavenError, RuntimeError):
     def __init__(self, model: str, version: str, why: str) -> None:
         super().__init__(model, version, why)
         self.model, self.version, self.why = model, version, why
+        self.records: Sequence[PredictionServed] = ()  # what was written down of it
 
     def __str__(self) -> str:
         return (
@@ -124,9 +126,33 @@ class ModelFailed(LeavenError, RuntimeError):
         )
 
 
+class NoToken(LeavenError, PermissionError):
+    """A request names nobody, or somebody unknown."""
+
+    def __init__(self, why: str, challenge: str) -> None:
+        super().__init__(why, challenge)
+        self.why, self.challenge = why, challenge
+
+    def __str__(self) -> str:
+        return f"{self.why}. Send Authorization: Bearer TOKEN; leaven token create makes one."
+
+
+class NotPermitted(LeavenError, PermissionError):
+    """A token is good, and not for this."""
+
+    def __init__(self, why: str, challenge: str) -> None:
+        super().__init__(why, challenge)
+        self.why, self.challenge = why, challenge
+
+    def __str__(self) -> str:
+        return f"{self.why}. Use another token; leaven token create makes one."
+
+
 # The one table from what was wrong to what HTTP calls it; the first class that fits counts.
 STATUS: tuple[tuple[type[LeavenError], int], ...] = (
     (BadRequest, 400),
+    (NoToken, 401),
+    (NotPermitted, 403),
     (BadFeature, 400),
     (UnknownModel, 404),
     (UnknownVersion, 404),

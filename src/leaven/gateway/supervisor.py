@@ -58,14 +58,15 @@ class Supervisor:
         workers: int,
         timer: Callable[[], float],
         say: Callable[[str], None],
+        tls: bool = False,
     ) -> None:
-        """Bind `host`:`port` (0: any free port); workers start with `start`.
+        """Bind `host`:`port` (0: any free port); workers start with `start`, and speak `tls` or plain HTTP.
 
         Raises:
             OSError: the address cannot be bound.
         """
         self._command, self._first_line, self._count = command, first_line, workers
-        self._timer, self._say = timer, say
+        self._timer, self._say, self._tls = timer, say, tls
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self._workers: list[_Worker] = []
@@ -126,13 +127,18 @@ class Supervisor:
 
     def ready(self) -> bool:
         """Return whether a worker answers that it is ready."""
-        from http.client import (
-            HTTPConnection,
-            HTTPException,
-        )  # with what it takes along, 3 MB that few supervisors need
+        # With what it takes along, 3 MB that few supervisors need.
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+        from leaven.gateway.tls import plain_context
 
         host, port = self.address
-        connection = HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2)  # noqa: S104
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        connection = (
+            HTTPSConnection(host, port, timeout=2, context=plain_context())
+            if self._tls
+            else HTTPConnection(host, port, timeout=2)
+        )
         try:
             connection.request("GET", "/v2/health/ready")
             return connection.getresponse().status == 200

@@ -52,7 +52,8 @@ class Tabular:
         prediction = await self._predicting.answer(serving, rows, version=version, key=said_key(headers))
         reply = _reply(model, prediction, _ignored(written.rows, schema))
         headers_out = [*reply.headers, *prediction_headers(prediction)]
-        return Answer(200, reply.body, headers_out, self._predicting.afterwards(serving, prediction))
+        then = self._predicting.afterwards(serving, prediction)
+        return Answer(200, reply.body, headers_out, then, prediction.records)
 
 
 def rows_of(written: list[Row], schema: Schema, *, units: list[str | None]) -> Rows:

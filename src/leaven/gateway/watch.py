@@ -53,6 +53,7 @@ class TableWatch:
         beat: float = 2.0,
         retry: float = 5.0,
         patience: float = 0.2,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a watch; all lengths in seconds.
 
@@ -64,10 +65,12 @@ class TableWatch:
             every: Between two looks.
             beat: Between two reports of the same revisions.
             retry: Between two attempts to install a table that was refused.
+            beside: What else is looked for where tables are, each time; it may raise as `source` does.
             patience: To wait for a table's versions before looking further; most are open by then.
         """
         self._host, self._source, self._cache, self._timer = host, source, cache, timer
         self._every, self._beat, self._retry, self._patience = every, beat, retry, patience
+        self._beside = beside
         self._reported: tuple[float, dict[str, int]] | None = None
         self._refused: dict[str, tuple[int, float]] = {}  # loop -> revision, time of the next attempt
         self._opening: dict[str, tuple[int, threading.Thread]] = {}  # loop -> revision, who opens it
@@ -125,6 +128,7 @@ class TableWatch:
             revision, _ = self._opening.get(table.loop, (-1, None))
             if revision != table.revision and self._is_due(table):
                 self._open(table)
+        self._beside()
 
     def _is_due(self, table: RoutingTable) -> bool:
         """Whether it is time to try the table; one that was refused is tried again after a while."""

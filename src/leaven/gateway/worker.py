@@ -19,6 +19,7 @@ import uvicorn
 
 from leaven.gateway.app import Gateway
 from leaven.gateway.http import Receive, Scope, Send
+from leaven.gateway.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def serve(
     *,
     last: Callable[[], Awaitable[None]],
     wrapped: App | None = None,
+    certificate: Certificate | None = None,
     linger: float = 0.3,
     grace: int = 10,
     parent: int | None = None,
@@ -43,36 +45,40 @@ def serve(
         listening: A bound socket, shared with other workers; this process's copy is closed at the end.
         last: Done once every request has been answered.
         wrapped: The gateway as it is to be called, where something stands around it.
+        certificate: What is shown to callers, who then speak TLS; None for plain HTTP.
         linger: Seconds in which open connections get to their next reply, before idle ones are closed.
         grace: Seconds that requests under way may still take after that.
         parent: Descriptor of a pipe that the supervisor holds open: its end means that the supervisor is gone.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(gateway, wrapped or gateway, listening, last, linger, grace, parent))
+        runner.run(_serve(gateway, wrapped or gateway, listening, certificate, last, linger, grace, parent))
 
 
 async def _serve(
     gateway: Gateway,
     app: App,
     listening: socket.socket,
+    certificate: Certificate | None,
     last: Callable[[], Awaitable[None]],
     linger: float,
     grace: int,
     parent: int | None,
 ) -> None:
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=grace,
-        )
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=grace,
     )
+    if certificate is not None:
+        config.load()
+        config.ssl = certificate.context  # ours, so that it can take a renewed certificate
+    server = _Server(config)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,6 +87,7 @@ async def _serve(
         loop.add_reader(parent, _ends(parent, told.set, loop))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(told.wait())
+    renewing = None if certificate is None else asyncio.create_task(certificate.watch())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     gateway.drain()
     for taking in server.servers:
@@ -89,6 +96,8 @@ async def _serve(
     server.should_exit = True
     await serving
     stopping.cancel()
+    if renewing is not None:
+        renewing.cancel()
     await last()
 
 
