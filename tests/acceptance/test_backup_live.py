@@ -30,6 +30,7 @@ def test_what_was_acknowledged_before_a_backup_is_in_it_once_and_everything_hang
         before = list(traffic.acknowledged)
         kept = shop.run("backup", str(place), "--json")
         assert kept.returncode == 0, kept.stderr
+        print(f"the control database was held for {json.loads(kept.stdout)['locked_seconds'] * 1e3:.1f} ms")
         shop.wait(lambda: len(traffic.acknowledged) > len(before) + 100, "more feedback")
     assert traffic.refused == []
     _kill(shop)

@@ -163,3 +163,13 @@ def test_the_system_sees_that_its_gateway_lives_over_tls(installation: Installat
         assert system.url.startswith("https://")
     finally:
         system.stop()
+
+
+@pytest.mark.parametrize(("days", "state"), [(90, "healthy"), (3, "problems"), (-1, "problems")])
+def test_the_doctor_sees_a_certificate_that_ends(
+    leaven, tmp_path: Path, wrote: Callable[..., Wrote], days: int, state: str
+):
+    cert, key = wrote(not_after=datetime.now(UTC) + timedelta(days=days))
+    pair = {"LEAVEN_TLS_CERT": str(cert), "LEAVEN_TLS_KEY": str(key)}
+    ran = leaven("doctor", "--only", "settings", "--json", "--home", tmp_path / "home", **pair)
+    assert json.loads(ran.stdout)["checks"][0]["state"] == state, ran.stdout

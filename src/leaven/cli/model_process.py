@@ -57,11 +57,13 @@ def _version(said: bytes) -> Answers:
 
     from leaven.cli.opening import load_artifact_of
     from leaven.gateway.handover import decode_settings
+    from leaven.logs import begin_logging
     from leaven.settings import calm_threads, limit_memory
 
     calm_threads(1)
     hello = msgspec.msgpack.decode(said)
     settings = decode_settings(hello["settings"])
+    begin_logging("model", form=settings.log, level=settings.log_level)
     limit_memory(settings.challenger_memory_mb)
     return load_artifact_of(settings, hello["artifact"])
 

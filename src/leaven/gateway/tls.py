@@ -13,7 +13,7 @@ from leaven.errors import LeavenError
 
 logger = logging.getLogger(__name__)
 
-_SOON_SECONDS = 14 * 86_400
+SOON_SECONDS = 14 * 86_400  # before its end in which a certificate should have been renewed
 _LOOK_SECONDS = 1.0
 
 
@@ -71,7 +71,7 @@ class Certificate:
             self.renew()
 
     def _say_if_soon(self) -> None:
-        if self.ends - self._now() < _SOON_SECONDS:
+        if self.ends - self._now() < SOON_SECONDS:
             logger.warning("the certificate %s ends on %s: renew it", self._cert, _day(self.ends))
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
