@@ -35,6 +35,7 @@ from leaven.errors import BadDefinition
 from leaven.settings import Settings
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.control.schema import versions
+from leaven.storage.place import folder_of
 
 FORMAT = 1
 
@@ -117,8 +118,9 @@ def _check(settings: Settings, place: Path) -> None:
         raise TargetTaken(str(place), "Name a file or folder that is not there yet.")
     if not place.parent.is_dir():
         raise BadDefinition(str(place), f"there is no folder {place.parent}", "Make it first.")
-    inside = [folder for folder in (settings.wal, Path(settings.lake), settings.artifacts, settings.run)
-              if place.absolute().is_relative_to(folder)]  # fmt: skip
+    elsewhere = (folder_of(location) for location in (settings.lake, settings.artifacts))
+    copied = (settings.wal, settings.run, *(folder for folder in elsewhere if folder is not None))
+    inside = [folder for folder in copied if place.absolute().is_relative_to(folder)]
     if inside:
         raise BadDefinition(str(place), f"it is in {inside[0]}, which is copied", "Keep backups elsewhere.")
 
@@ -133,9 +135,10 @@ def _collect(settings: Settings, keep: Path) -> _Collected:
             with database.write():
                 began = time.perf_counter()
                 connection = reading.enter_context(database.read())
-                found.artifacts = _artifacts_named(connection)  # the first question fixes what this connection sees
+                named = _artifacts_named(connection)  # the first question fixes what this connection sees
+                found.artifacts = named if folder_of(settings.artifacts) is not None else set()
                 found.pieces += pin_log(settings.wal, keep)
-                found.tables = {} if _is_elsewhere(settings) else pin_lake(Path(settings.lake))
+                found.tables = {} if folder_of(settings.lake) is None else pin_lake(Path(settings.lake))
                 found.locked_seconds = time.perf_counter() - began
             (keep / "control").mkdir()
             found.revision, found.rows = rows.write_rows(connection, keep / "control")
@@ -148,11 +151,14 @@ def _collect(settings: Settings, keep: Path) -> _Collected:
 
 
 def _name_files(settings: Settings, found: _Collected) -> None:
-    if _is_elsewhere(settings):
-        found.left_out.append(f"the lake, which is not in a folder but at {settings.lake}: keep a copy of it there")
+    for what, location in (("the lake", settings.lake), ("the artifacts", settings.artifacts)):
+        if folder_of(location) is None:
+            found.left_out.append(f"{what}: not in a folder but at {location}; keep a copy there")
     for table, version in found.tables.items():
         found.pieces += pieces_of_table(Path(settings.lake), table, version)
-    found.pieces += pieces_of_artifacts(settings.artifacts)
+    artifacts = folder_of(settings.artifacts)
+    if artifacts is not None:
+        found.pieces += pieces_of_artifacts(artifacts)
     clock = Path(settings.clock.removeprefix("file:")).absolute()
     if settings.clock.startswith("file:") and clock.is_relative_to(settings.home) and clock.is_file():
         name = clock.relative_to(settings.home).as_posix()
@@ -173,10 +179,6 @@ def _keep_steps(settings: Settings, keep: Path, found: _Collected) -> None:
 
 def _artifacts_named(connection: Connection) -> set[str]:
     return set(connection.execute(select(versions.c.artifact).distinct()).scalars())
-
-
-def _is_elsewhere(settings: Settings) -> bool:
-    return "://" in settings.lake
 
 
 def _copy(pieces: list[Piece], header: Header, target: archive.Target, progress: Progress) -> set[str]:

@@ -60,7 +60,7 @@ def _damaged_head(table: Place, log: Place, names: list[str]) -> dict[str, str]:
     """
     commits = sorted((name for name in names if _version(name) is not None), reverse=True)[:_UNSYNCED]
     if not commits:
-        return []  # as a table that was killed before its first commit leaves it
+        return {}  # as a table that was killed before its first commit leaves it
     damaged: dict[str, str] = {}
     replaced: set[str] = set()  # files that a later commit took out of the table; they may be gone
     for commit, before in zip(commits, [*commits[1:], None], strict=True):
