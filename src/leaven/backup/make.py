@@ -55,6 +55,7 @@ class Header(msgspec.Struct, frozen=True):
     files: int
     bytes: int  # unpacked
     left_out: tuple[str, ...]  # what belongs to the installation and is not in it
+    elsewhere: dict[str, str] = {}  # of lake and artifacts those that are in no folder, and so not in it: where
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -73,6 +74,7 @@ class _Collected:
 
     pieces: list[Piece] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     tables: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     revision: str = ""
@@ -104,12 +106,14 @@ def back_up(settings: Settings, place: Path, *, at: int, progress: Progress = la
             FORMAT, __version__, at, found.revision, found.rows, found.tables,
             sum(piece.name.endswith((".open", ".sealed")) for piece in found.pieces),
             len(found.pieces), sum(piece.size for piece in found.pieces), tuple(found.left_out),
+            found.elsewhere,
         )  # fmt: skip
         with archive.writing(place, at=at // 1_000_000) as target:
             copied = _copy(found.pieces, header, target, progress)
     finally:
         shutil.rmtree(keep, ignore_errors=True)
-    missing = sorted(digest for digest in found.artifacts if f"artifacts/{digest[:2]}/{digest}.zip" not in copied)
+    named = set() if "artifacts" in found.elsewhere else found.artifacts
+    missing = sorted(digest for digest in named if f"artifacts/{digest[:2]}/{digest}.zip" not in copied)
     return Report(str(place), header, _bytes_at(place), found.locked_seconds, tuple(missing))
 
 
@@ -118,9 +122,8 @@ def _check(settings: Settings, place: Path) -> None:
         raise TargetTaken(str(place), "Name a file or folder that is not there yet.")
     if not place.parent.is_dir():
         raise BadDefinition(str(place), f"there is no folder {place.parent}", "Make it first.")
-    elsewhere = (folder_of(location) for location in (settings.lake, settings.artifacts))
-    copied = (settings.wal, settings.run, *(folder for folder in elsewhere if folder is not None))
-    inside = [folder for folder in copied if place.absolute().is_relative_to(folder)]
+    folders = (settings.wal, folder_of(settings.lake), folder_of(settings.artifacts), settings.run)
+    inside = [folder for folder in folders if folder is not None and place.absolute().is_relative_to(folder)]
     if inside:
         raise BadDefinition(str(place), f"it is in {inside[0]}, which is copied", "Keep backups elsewhere.")
 
@@ -138,7 +141,8 @@ def _collect(settings: Settings, keep: Path) -> _Collected:
                 named = _artifacts_named(connection)  # the first question fixes what this connection sees
                 found.artifacts = named if folder_of(settings.artifacts) is not None else set()
                 found.pieces += pin_log(settings.wal, keep)
-                found.tables = {} if folder_of(settings.lake) is None else pin_lake(Path(settings.lake))
+                lake = folder_of(settings.lake)
+                found.tables = {} if lake is None else pin_lake(lake)
                 found.locked_seconds = time.perf_counter() - began
             (keep / "control").mkdir()
             found.revision, found.rows = rows.write_rows(connection, keep / "control")
@@ -151,14 +155,14 @@ def _collect(settings: Settings, keep: Path) -> _Collected:
 
 
 def _name_files(settings: Settings, found: _Collected) -> None:
-    for what, location in (("the lake", settings.lake), ("the artifacts", settings.artifacts)):
+    for what, location in (("lake", settings.lake), ("artifacts", settings.artifacts)):
         if folder_of(location) is None:
-            found.left_out.append(f"{what}: not in a folder but at {location}; keep a copy there")
+            found.elsewhere[what] = location
+            found.left_out.append(f"the {what} at {location}, which is no folder: let the bucket keep its versions")
     for table, version in found.tables.items():
         found.pieces += pieces_of_table(Path(settings.lake), table, version)
-    artifacts = folder_of(settings.artifacts)
-    if artifacts is not None:
-        found.pieces += pieces_of_artifacts(artifacts)
+    if "artifacts" not in found.elsewhere:
+        found.pieces += pieces_of_artifacts(Path(settings.artifacts))
     clock = Path(settings.clock.removeprefix("file:")).absolute()
     if settings.clock.startswith("file:") and clock.is_relative_to(settings.home) and clock.is_file():
         name = clock.relative_to(settings.home).as_posix()

@@ -25,6 +25,7 @@ from leaven.settings import Settings
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.control.migrate import REVISIONS, DatabaseNewer
 from leaven.storage.control.schema import loops
+from leaven.storage.place import folder_of
 
 T = TypeVar("T")
 
@@ -50,23 +51,21 @@ def restore(place: Path, settings: Settings, *, progress: Progress = lambda what
         settings: Where the new installation keeps its things; nothing may be there yet.
         progress: Told how far it is.
     Raises:
-        TargetTaken: the home, the lake or the database is not empty.
+        TargetTaken: the home, the database, or lake or artifacts outside of the home, is not empty.
         NoBackup: it is none, or a newer Leaven wrote it.
         DatabaseNewer: its control database is newer than this Leaven.
         BackupDamaged: it is not what was written.
-        BadDefinition: there is no room for it, or the lake is at no folder.
+        BadDefinition: there is no room for it, or what the backup holds is to go where no folder is.
     """
-    home, lake = settings.home, Path(settings.lake)
-    if "://" in settings.lake:
-        raise BadDefinition("LEAVEN_LAKE", f"{settings.lake} is no folder", "Unset it, or name an empty folder.")
-    for folder in (home, *(() if lake.is_relative_to(home) else (lake,))):
+    home = settings.home
+    for folder in (home, *_folders_outside(settings).values()):
         if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {*_ALWAYS_THERE}):
             raise TargetTaken(str(folder), "Name a new folder, or move this one away.")
     with _staging(home) as stage:
-        header = _unpack(place, stage, progress)
+        header = _unpack(place, stage, settings, progress)
         progress("filling the control database", 0.95)
         database, loop_files = _install(stage, settings, header)
-    return Restored(str(home), database, str(lake), header, loop_files)
+    return Restored(str(home), database, settings.lake, header, loop_files)
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def _staging(home: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _unpack(place: Path, stage: Path, progress: Progress) -> Header:
+def _unpack(place: Path, stage: Path, settings: Settings, progress: Progress) -> Header:
     """Write every member below `stage`, once all of them are known to be what was written."""
     header: Header | None = None
     said: Digests | None = None
@@ -94,6 +93,7 @@ def _unpack(place: Path, stage: Path, progress: Progress) -> Header:
             reading = archive.Reading(content)
             if header is None:
                 header = _header(place, name, _head(place, size, reading))
+                _check_settings(settings, header)
                 _check_room(stage, header)
             elif name == LAST:
                 said = _decoded(place, _head(place, size, reading), Digests)
@@ -138,6 +138,24 @@ def _decoded(place: Path, content: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BackupDamaged(str(place), f"its {kind.__name__.lower()} cannot be read ({error})") from error
+
+
+def _locations(settings: Settings) -> dict[str, str]:
+    return {"lake": settings.lake, "artifacts": settings.artifacts}
+
+
+def _folders_outside(settings: Settings) -> dict[str, Path]:
+    """Of lake and artifacts those that are folders, and not in the home."""
+    folders = {what: folder_of(location) for what, location in _locations(settings).items()}
+    return {what: folder for what, folder in folders.items()
+            if folder is not None and not folder.is_relative_to(settings.home)}  # fmt: skip
+
+
+def _check_settings(settings: Settings, header: Header) -> None:
+    for what, location in _locations(settings).items():
+        if folder_of(location) is None and what not in header.elsewhere:
+            raise BadDefinition(f"LEAVEN_{what.upper()}", f"the backup holds the {what}, and {location} is no folder",
+                                "Unset it, or name an empty folder; copy that into the bucket afterwards.")  # fmt: skip
 
 
 def _check_room(stage: Path, header: Header) -> None:
@@ -227,14 +245,18 @@ def _write_loop_files(connection: Connection, new: Path, home: Path) -> dict[str
 
 
 def _move(new: Path, settings: Settings) -> None:
-    home, lake = settings.home, Path(settings.lake)
-    if not lake.is_relative_to(home):
-        _rename(new / "lake", lake)
-    elif lake != home / "lake":
-        lake_inside = new / lake.relative_to(home)
-        lake_inside.parent.mkdir(parents=True, exist_ok=True)
-        (new / "lake").rename(lake_inside)
-    _rename(new, home)
+    outside = _folders_outside(settings)
+    for what, location in _locations(settings).items():
+        folder = folder_of(location)
+        if folder is None:
+            (new / what).rmdir()  # it is elsewhere, and was
+        elif what in outside:
+            _rename(new / what, folder)
+        elif folder != settings.home / what:
+            inside = new / folder.relative_to(settings.home)
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            (new / what).rename(inside)
+    _rename(new, settings.home)
 
 
 def _rename(source: Path, target: Path) -> None:
