@@ -242,6 +242,23 @@ def test_a_file_that_a_compaction_replaced_and_a_clean_up_took_away_is_no_damage
     assert repair(Folder(tmp_path / "lake" / "flights" / "predictions")) == []
 
 
+def test_a_table_whose_old_commits_were_cleaned_up_is_continued_after_a_restart(tmp_path, monkeypatch):
+    monkeypatch.setattr("leaven.storage.delta.CHECKPOINT_EVERY", 4)
+    lake = a_lake(tmp_path)
+    flusher = Flusher(tmp_path / "wal", lake)
+    for i in range(6):
+        seal(tmp_path, a_prediction(f"p{i}"))
+        flusher.flush_once()
+    log = head(tmp_path).parent
+    for path in log.iterdir():
+        os.utime(path, (time.time() - 40 * 86_400,) * 2)
+    lake.vacuum("flights")
+    assert len(list(log.glob("*.json"))) < 4  # fewer than a restart looks back to
+    seal(tmp_path, a_prediction("p6"))
+    assert a_flusher(tmp_path).flush_once() == 1
+    assert ids(rows(tmp_path)) == [f"p{i}" for i in range(7)]
+
+
 @pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 100)])
 @pytest.mark.parametrize("what", ["*.checkpoint.parquet", "_last_checkpoint"])
 def test_a_damaged_checkpoint_is_dropped(tmp_path, monkeypatch, damage, what):

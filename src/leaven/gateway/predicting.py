@@ -6,20 +6,17 @@ rows to the shadows once the reply has been sent.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from leaven.clock import Clock
-from leaven.events.log import EventLog, LogUnavailable
+from leaven.events.log import EventLog
 from leaven.events.records import Event
+from leaven.gateway.acknowledging import Acknowledging
 from leaven.gateway.counters import Counters
 from leaven.gateway.refusals import NotReady, UnknownModel, shown
 from leaven.gateway.rows import Rows
 from leaven.gateway.serving import Chance, Prediction, Serving, predict
 from leaven.gateway.shadow import Shadows
-
-logger = logging.getLogger(__name__)
 
 
 class Predicting:
@@ -51,7 +48,7 @@ class Predicting:
         """
         self.served, self.clock, self.chance = served, clock, chance
         self._log, self._shadows, self._counters = log, shadows, counters
-        self._log_first, self._durable_seconds = log_first, durable_seconds
+        self._log_first, self._acknowledging = log_first, Acknowledging(log, seconds=durable_seconds)
         self.known = False  # whether it is known what is to be served
 
     def serving(self, model: str) -> Serving:
@@ -109,13 +106,7 @@ class Predicting:
         Raises:
             LogUnavailable: they may not, or it takes too long to know.
         """
-        durable = asyncio.wrap_future(self._log.append_durably(events))
-        # Not wait_for: that would cancel the future, which is the log's to resolve.
-        done, _ = await asyncio.wait((durable,), timeout=self._durable_seconds)
-        if not done:
-            durable.add_done_callback(_note_late)
-            raise LogUnavailable(f"the disk did not confirm within {self._durable_seconds:g} s")
-        durable.result()
+        await self._acknowledging.keep(events)
 
     def _count(self, loop: str, prediction: Prediction) -> None:
         counters = self._counters
@@ -126,8 +117,3 @@ class Predicting:
         for row in prediction.fallbacks:
             record = prediction.records[row]
             counters.fallbacks[loop, record.arm, record.version] += 1
-
-
-def _note_late(durable: asyncio.Future[None]) -> None:
-    if not durable.cancelled() and durable.exception() is not None:
-        logger.warning("events that were refused as late were not kept: %s", durable.exception())

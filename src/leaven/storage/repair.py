@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator
+from itertools import zip_longest
 from urllib.parse import unquote
 
 import msgspec
@@ -63,7 +64,7 @@ def _damaged_head(table: Place, log: Place, names: list[str]) -> dict[str, str]:
         return {}  # as a table that was killed before its first commit leaves it
     damaged: dict[str, str] = {}
     replaced: set[str] = set()  # files that a later commit took out of the table; they may be gone
-    for commit, before in zip(commits, [*commits[1:], None], strict=True):
+    for commit, before in zip_longest(commits, commits[1:]):
         content = log.read(commit)
         why = _damage(table, content, replaced)
         if why is None and before is not None and _version(before) != (_version(commit) or 0) - 1:
