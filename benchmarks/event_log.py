@@ -1,10 +1,15 @@
 """What does keeping an event cost, beside writing the same bytes?
 
-Floor: the same frames, encoded beforehand, written and `fdatasync`ed in groups of the size that the log made. Log and
-floor run in turns in one process; CPU time is that of the whole process (all threads). Compare the ratios: absolute
-times are this machine's, today.
+    python -m benchmarks.event_log [--events 20000] [--clients 64] [--rounds 3] [--seconds 4] [--json]
 
-    python benchmarks/event_log.py [--events 20000] [--clients 64] [--rounds 3] [--json]
+In a process: events go through the log, acknowledged or not, and in one batch through the flusher into the lake. Floor:
+the same frames, encoded beforehand, written and `fdatasync`ed in groups as large as the log made them. Log and floor run
+in turns; CPU time is that of the whole process (all threads).
+
+Over HTTP: so many connections report one event each, over and over, to a gateway as it is run; CPU time is that of its
+tree of processes.
+
+Compare the ratios: absolute times are this machine's, today.
 """
 
 from __future__ import annotations
@@ -20,8 +25,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import uvloop
+
+from benchmarks.installation import gateway, installation
+from benchmarks.load import Server, measure
 from leaven.clock import SystemClock
 from leaven.events.records import Event, FeedbackReceived, PredictionServed
+from leaven.gateway.acknowledging import Acknowledging
 from leaven.storage.flusher import Flusher
 from leaven.storage.frames import encode_frame
 from leaven.storage.lake import Lake
@@ -45,12 +56,12 @@ def a_label(number: int, at: int) -> FeedbackReceived:
 
 
 async def acknowledged(log: WriteAheadLog, events: list[Event], clients: int) -> None:
-    """Send events from so many clients, each waiting for its acknowledgement."""
-    waiting = iter(events)
+    """Send events from so many clients, each waiting for its acknowledgement, as the gateway does."""
+    waiting, acknowledging = iter(events), Acknowledging(log, seconds=60)
 
     async def client() -> None:
         for event in waiting:
-            await asyncio.wrap_future(log.append_durably([event]))
+            await acknowledging.keep([event])
 
     await asyncio.gather(*(client() for _ in range(clients)))
 
@@ -90,7 +101,7 @@ def one_round(folder: Path, count: int, clients: int) -> dict[str, float]:
         def through_the_log(
             events: list[Event] = events, log: WriteAheadLog = log, waits: bool = name == "feedback"
         ) -> None:
-            asyncio.run(acknowledged(log, events, clients)) if waits else appended(log, events)
+            uvloop.run(acknowledged(log, events, clients)) if waits else appended(log, events)
             log.close()
 
         out[f"{name}_cpu_us"], out[f"{name}_wall_us"] = microseconds(through_the_log, count)
@@ -107,19 +118,33 @@ def one_round(folder: Path, count: int, clients: int) -> dict[str, float]:
     return out
 
 
+def over_http(folder: Path, clients: int, seconds: float) -> dict[str, float]:
+    """Feedback to a running gateway, one report a request."""
+    body = msgspec.json.encode(
+        {"loop": "trees", "name": "late", "unit": "N1", "value": 12.5, "source": "airport"}
+    )  # fmt: skip
+    with installation(folder, canary=0.0, rounds=1) as made, gateway(made, "trees") as predicting:
+        server = Server(predicting.port, predicting.pid, "/v1/feedback", [body])
+        found = measure(server, seconds, clients)
+    return {f"http_{name}": figure for name, figure in found.items() if name != "requests"}
+
+
 def main() -> None:
     """Run the rounds and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement over HTTP")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     rounds = []
     for warm_up in (True, *(False,) * given.rounds):
-        folder = Path(tempfile.mkdtemp(dir="."))  # on the disk that is meant, not in memory
+        folder = Path(tempfile.mkdtemp(dir=".")).absolute()  # on the disk that is meant, not in memory
         try:
             measured = one_round(folder, 500 if warm_up else given.events, given.clients)
+            if not warm_up:
+                measured |= over_http(folder / "http", given.clients, given.seconds)
         finally:
             shutil.rmtree(folder)
         rounds += [] if warm_up else [measured]
@@ -138,6 +163,11 @@ def main() -> None:
             f"wall {result[f'{name}_wall_us']:.1f}, floor {result[f'{name}_floor_wall_us']:.1f}; "
             f"{result[f'{name}_bytes']:.0f} bytes, {result[f'{name}_events_per_group']:.0f} events a sync"
         )
+    print(
+        f"over HTTP, {given.clients} connections, one report a request: {result['http_per_second']:,.0f} reports/s, "
+        f"{result['http_per_cpu_second']:,.0f} per CPU second, p50 {result['http_p50_ms']:.1f} ms, "
+        f"p99 {result['http_p99_ms']:.1f} ms"
+    )
 
 
 if __name__ == "__main__":
