@@ -3,8 +3,8 @@
     python -m benchmarks.event_log [--events 20000] [--clients 64] [--rounds 3] [--seconds 4] [--json]
 
 In a process: events go through the log, acknowledged or not, and in one batch through the flusher into the lake. Floor:
-the same frames, encoded beforehand, written and `fdatasync`ed in groups as large as the log made them. Log and floor run
-in turns; CPU time is that of the whole process (all threads).
+the same frames, encoded beforehand, written and `fdatasync`ed in groups as large as the log made. Log and floor run in
+turns; CPU time is that of the whole process (all threads).
 
 Over HTTP: so many connections report one event each, over and over, to a gateway as it is run; CPU time is that of its
 tree of processes.
