@@ -25,6 +25,16 @@ settings.register_profile(
 settings.load_profile("leaven")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", type=float, default=15.0, metavar="MINUTES", help="how long the soak test lasts")
+
+
+@pytest.fixture
+def soak_minutes(request: pytest.FixtureRequest) -> float:
+    """How long the soak test lasts, in minutes."""
+    return float(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the larger data sets, one folder in it per set; the test is skipped where there is none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -25,6 +26,7 @@ from leaven.registry.changes import ChangeRefused
 from leaven.registry.remote_artifacts import artifacts_at
 from leaven.settings import Settings
 from leaven.storage.control.database import ControlDatabase
+from leaven.storage.horizon import Horizon
 from leaven.storage.lake import Lake
 from leaven.storage.writers import watermark
 
@@ -94,9 +96,12 @@ class App:
 
     def watermark(self) -> datetime:
         """Return the moment up to which every event that was logged can be read."""
+        return watermark(self.settings.wal, self._horizon.at(self.clock.now()))
+
+    @cached_property
+    def _horizon(self) -> Horizon:
         # Where the clock is set by a sender, it stands still until every reply is in.
-        grace = timedelta(0) if isinstance(self.clock, FileClock) else IN_FLIGHT
-        return watermark(self.settings.wal, self.clock.now(), grace=grace)
+        return Horizon(timedelta(0) if isinstance(self.clock, FileClock) else IN_FLIGHT, timer=time.monotonic)
 
     def enter(self, path: Path) -> Loop:
         """Register the loop that `path` defines, or its new definition, and return it."""

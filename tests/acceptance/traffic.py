@@ -34,6 +34,9 @@ class Traffic:
     may_hang_up: bool = False  # whether a broken connection is to be expected; the visitor then comes again
     answers: list[Answer] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)  # ids of feedback that was answered 200
+    sent: list[str] = field(default_factory=list)  # paths of all that was asked, whatever came of it
+    reports: list[int] = field(default_factory=list)  # statuses of the answers to feedback
+    hung_up: list[str] = field(default_factory=list)  # connections that broke before an answer
     refused: list[str] = field(default_factory=list)  # what else was answered, or went wrong
     come_again: list[str | None] = field(default_factory=list)  # the Retry-After of what was refused
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -57,6 +60,7 @@ class Traffic:
                 if connection is not None:
                     connection.close()
                 connection = None
+                self.hung_up.append(repr(error))
                 if not self.may_hang_up:
                     self.refused.append(repr(error))
             time.sleep(0.005)
@@ -79,12 +83,14 @@ class Traffic:
     def _tell(self, connection: http.client.HTTPConnection, prediction: str) -> None:
         report = {"loop": "shop", "prediction_id": prediction, "name": "bought", "value": 1, "id": uuid4().hex}
         status, said = self._post(connection, "/v1/feedback", report)
+        self.reports.append(status)
         if status == 200:
             self.acknowledged.append(report["id"])
         else:
             self.refused.append(f"{status} {said}")
 
     def _post(self, connection: http.client.HTTPConnection, path: str, body: Any) -> tuple[int, Any]:
+        self.sent.append(path)
         connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
         reply = connection.getresponse()
         if reply.status != 200:

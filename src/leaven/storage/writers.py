@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from leaven.duration import instant, micros
@@ -197,18 +197,16 @@ def stored_writers(wal: Path) -> list[StoredWriter]:
     return [StoredWriter(path) for path in sorted(wal.iterdir()) if path.is_dir() and not path.name.startswith(".")]
 
 
-def watermark(wal: Path, now: datetime, *, grace: timedelta = timedelta(0)) -> datetime:
+def watermark(wal: Path, now: datetime) -> datetime:
     """Return the moment up to which every event that was logged can be read from the lake.
 
-    A writer that has nothing unread does not hold it back, so an idle log's watermark is `now - grace`.
+    A writer that has nothing unread does not hold it back, so an idle log's watermark is `now`.
 
     Args:
         wal: Folder of the log.
-        now: What the loop's clock shows; read it before calling.
-        grace: Longest time between an event's moment and its being handed to the log (a request in flight). Nothing
-            where the clock stands still between requests.
+        now: The moment up to which every event has been handed to the log; see `leaven.storage.horizon`.
     """
-    until = micros(now - grace)
+    until = micros(now)
     for writer in stored_writers(wal):
         # Pending first: a segment that is sealed after this look is still covered by the moment read here. And open
         # before sealed: one that the flusher seals in between is then seen under its new name.
