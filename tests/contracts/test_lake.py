@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from leaven.storage.transfer import export_examples, import_history
 
 from leaven.events.source import Span
 from leaven.storage.delta import LOG, SEQ, LeaseNotHeld
@@ -18,7 +19,6 @@ from leaven.storage.lake import Lake
 from leaven.storage.place import Place
 from leaven.storage.repair import repair
 from leaven.storage.rows import table_from
-from leaven.storage.transfer import export_examples, import_history
 from tests.contracts.conftest import LakeAt
 from tests.control_databases import a_loop
 from tests.storage.builders import (
