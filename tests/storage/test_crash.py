@@ -17,7 +17,8 @@ def test_kill_a_writer_under_load(tmp_path, durability):
     with processes(tmp_path / "disk", tmp_path / "told") as running:
         for name in ("a", "b"):
             writer = running.write(name, durability=durability)
-            until(lambda name=name: (tmp_path / "told" / f"acknowledged-{name}").exists())
+            told = len(running.acknowledged())
+            until(lambda told=told: len(running.acknowledged()) > told + 100, seconds=60)
             time.sleep(0.4)
             running.kill(writer)
     check(tmp_path / "disk", running.acknowledged(), kills=2)

@@ -30,7 +30,8 @@ def work(running: Processes, name: str, chance: Random, *, durability: str = "fs
     running.flush()
     commits = len(list(running.disk.glob("lake/*/*/_delta_log/*.json")))
     until(lambda: len(list(running.disk.glob("lake/*/*/_delta_log/*.json"))) > commits + 1, seconds=60)
-    until(lambda: (running.told / f"acknowledged-{name}").exists(), seconds=60)
+    told = len(running.acknowledged())
+    until(lambda: len(running.acknowledged()) > told + 100, seconds=60)
     time.sleep(chance.uniform(0.1, 0.9))
 
 
