@@ -30,10 +30,15 @@ ON_A_DISK = pytest.mark.skipif(
 DISK_SECONDS = 2.0
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(10, 1), pytest.param(64, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "seed", "log_first"),
+    [(10, 1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((64, 2, False), (24, 3, True)))],
+)
 @pytest.mark.timeout(900)
-def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed: int) -> None:
+def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed: int, log_first: bool) -> None:
+    """Where replies wait for the log, no prediction that was answered is lost either."""
     shop, chance = world(at="promoted"), random.Random(seed)
+    shop.besides = {"LEAVEN_LOG_BEFORE_REPLY": "1" if log_first else ""}
     shop.start_gateway(workers=2)
     shop.wait(shop.in_force, "the gateway to take the routes")
     killed: list[float] = []
@@ -56,6 +61,7 @@ def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed:
     lost = [answer for answer in told if not held[answer.prediction]]
     before = [min(at - answer.received for at in killed if at > answer.received - 0.1) for answer in lost]
     assert max(before, default=0.0) <= GATHER_SECONDS + DISK_SECONDS
+    assert not (log_first and lost)
     print(
         f"{kills} kills, {len(killed)} of them of gateway workers: {len(traffic.acknowledged)} reports acknowledged, 0 "
         f"lost; {len(told)} predictions answered, {len(lost)} lost, the earliest {max(before, default=0.0):.3f} s "

@@ -118,6 +118,27 @@ def test_a_table_that_cannot_take_its_events_keeps_its_segments_and_stops_no_oth
     assert len(rows(tmp_path, "feedback")) == 1
 
 
+def test_a_segment_that_cannot_be_read_holds_back_its_own_writer_alone(tmp_path):
+    log = a_log(tmp_path, seal_bytes=1)
+    for i in range(3):
+        log.append_durably([a_prediction(f"p{i}")]).result(10)
+    until_sealed(tmp_path / "wal")
+    broken = sealed(tmp_path / "wal")[1]
+    kept = broken.read_bytes()
+    broken.unlink()
+    broken.mkdir()  # reading it is an error of the system's
+    seal(tmp_path, a_prediction("of another"))
+    flusher = a_flusher(tmp_path)
+    with pytest.raises(FlushIncomplete, match=log.writer):
+        flusher.flush_once()
+    assert sorted(ids(rows(tmp_path))) == ["of another", "p0"]
+    broken.rmdir()
+    broken.write_bytes(kept)
+    assert flusher.flush_once() == 2
+    assert sorted(ids(rows(tmp_path))) == ["of another", "p0", "p1", "p2"]
+    log.close()
+
+
 def test_after_a_failure_later_segments_of_the_writer_wait_for_the_earlier(tmp_path, monkeypatch):
     """Else the transaction of a later segment would say that the earlier are in."""
     log = a_log(tmp_path, seal_bytes=1)

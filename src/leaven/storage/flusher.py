@@ -37,15 +37,15 @@ _log = logging.getLogger(__name__)
 
 
 class FlushIncomplete(LeavenError, RuntimeError):
-    """Some tables could not take their events; these stay in the log."""
+    """Some tables could not take their events, or some segments could not be read; the events stay in the log."""
 
     def __init__(self, reasons: dict[str, str]) -> None:
         super().__init__(reasons)
         self.reasons = reasons
 
     def __str__(self) -> str:
-        said = "; ".join(f"{table}: {why}" for table, why in self.reasons.items())
-        return f"events stay in the write-ahead log, because tables could not take them: {said}. They are tried again."
+        said = "; ".join(f"{where}: {why}" for where, why in self.reasons.items())
+        return f"events stay in the write-ahead log for now: {said}. They are tried again."
 
 
 Key = tuple[str, TableName]  # loop, table
@@ -101,7 +101,8 @@ class Flusher:
         What a dead writer left open counts as sealed. Segments that appear meanwhile wait for the next call.
 
         Raises:
-            FlushIncomplete: some tables could not take their events; the others have theirs.
+            FlushIncomplete: some tables could not take their events, or some writer's segments could not be read; all
+                others are done.
             LeaseNotHeld: another process may commit now, this one may not.
         """
         if not self._repaired:
@@ -109,14 +110,15 @@ class Flusher:
             self._repaired = True
         before = self._counts["events"]
         stuck: dict[Key, str] = {}
+        unread: dict[str, str] = {}
         writers = stored_writers(self._wal)
         dead = [writer for writer in writers if writer.seal_if_dead()]
-        for batch in self._batches(writers):
+        for batch in self._batches(writers, unread):
             self._commit_batch(batch, stuck)
         for writer in dead:
             writer.remove_if_empty()
-        if stuck:
-            raise FlushIncomplete({"/".join(key): why for key, why in stuck.items()})
+        if stuck or unread:
+            raise FlushIncomplete({"/".join(key): why for key, why in stuck.items()} | unread)
         return self._counts["events"] - before
 
     def run(self, stop: threading.Event, *, every: float = 0.5) -> None:
@@ -159,15 +161,22 @@ class Flusher:
         if self._hold():
             self._also()
 
-    def _batches(self, writers: list[StoredWriter]) -> Iterator[_Batch]:
-        """Read the sealed segments, each writer's in order, in batches of bounded size."""
+    def _batches(self, writers: list[StoredWriter], unread: dict[str, str]) -> Iterator[_Batch]:
+        """Read the sealed segments, each writer's in order, in batches of bounded size; say which cannot be read."""
         batch = _Batch()
-        for segment in (segment for writer in writers for segment in writer.segments(SEALED)):
-            content = segment.path.read_bytes()
-            self._sort_in(segment, content, batch)
-            if batch.bytes >= BATCH_BYTES:
-                yield batch
-                batch = _Batch()
+        for writer in writers:
+            for segment in writer.segments(SEALED):
+                try:
+                    content = segment.path.read_bytes()
+                except FileNotFoundError:
+                    continue  # another flusher has committed it
+                except OSError as error:
+                    unread[f"the log of {writer.id}"] = str(error)
+                    break  # the later ones of this writer go in after it, or never
+                self._sort_in(segment, content, batch)
+                if batch.bytes >= BATCH_BYTES:
+                    yield batch
+                    batch = _Batch()
         if batch.segments:
             yield batch
 
