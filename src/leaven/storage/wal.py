@@ -20,42 +20,22 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from leaven.clock import Clock
 from leaven.events.log import LogUnavailable
-from leaven.events.records import Event, PredictionServed
+from leaven.events.records import Event
 from leaven.storage.frames import EventRefused, encode_frame, moment
+from leaven.storage.group import COUNTED, NEVER, Group, WhyNot
 from leaven.storage.stream import SegmentStream
 
 Durability = Literal["fsync", "os"]
 
 GATHER_SECONDS = 0.02  # that predictions wait for company before they are written
 RETRY_SECONDS = 1.0  # between an error of the disk and the next try
-_LATE = 2**63 - 1
 
 _log = logging.getLogger(__name__)
-
-
-class _WhyNot(NamedTuple):
-    """Why events are not taken: the counter's name for it, and a sentence."""
-
-    reason: Literal["closed", "disk", "full"]
-    text: str
-
-
-@dataclass(slots=True)
-class _Group:
-    """What has gathered in the queue since the writer last looked."""
-
-    frames: list[bytes] = field(default_factory=list)
-    waiting: list[Future[None]] = field(default_factory=list)
-    predictions: int = 0
-    waited_for: int = 0  # events whose sender waits
-    bytes: int = 0
-    oldest: int = _LATE
 
 
 class WriteAheadLog:
@@ -93,11 +73,11 @@ class WriteAheadLog:
         )
         self._changed = threading.Condition()
         # Guarded by the condition's lock:
-        self._queued, self._taken = _Group(), _Group()
+        self._queued, self._taken = Group(), Group()
         self._trouble, self._retry_at = "", 0.0
         self._closing = False
-        self._oldest_open = _LATE  # of what was taken from the queue and is in no sealed segment
-        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._oldest_open = NEVER  # of what was taken from the queue and is in no sealed segment
+        self._counts = dict.fromkeys(COUNTED, 0)
         self._recover()
         self._thread = threading.Thread(target=self._run, name="leaven-wal", daemon=True)
         self._thread.start()
@@ -173,31 +153,29 @@ class WriteAheadLog:
         self._thread.join()
         self._stream.close()
 
-    def _why_not(self, count: int) -> _WhyNot | None:
+    def _why_not(self, count: int) -> WhyNot | None:
         """Why `count` more events cannot be taken now, if they cannot. Called with the lock held."""
         if self._closing:
-            return _WhyNot("closed", "it is closed")
+            return WhyNot("closed", "it is closed")
         if self._trouble:
-            return _WhyNot("disk", self._trouble)
+            return WhyNot("disk", self._trouble)
         queued = self._queued
-        if len(queued.frames) + count > self._queue_events or queued.bytes >= self._queue_bytes:
-            return _WhyNot("full", f"{len(queued.frames)} events wait to be written already")
+        if len(queued.frames) + count > self._queue_events or queued.size >= self._queue_bytes:
+            return WhyNot("full", f"{len(queued.frames)} events wait to be written already")
         return None
 
     def _queue(self, events: Sequence[Event], frames: Sequence[bytes]) -> None:
         """Put frames into the queue; the moment of the oldest is published first. Called with the lock held."""
         group = self._queued
-        oldest = min(self._clock.micros(), *map(moment, events)) if events else _LATE
+        oldest = min(self._clock.micros(), *map(moment, events)) if events else NEVER
         if oldest < group.oldest:
             group.oldest = oldest
             self._publish_pending()
-        group.frames.extend(frames)
-        group.bytes += sum(map(len, frames))
-        group.predictions += sum(isinstance(event, PredictionServed) for event in events)
+        group.add(events, frames)
 
     def _publish_pending(self) -> None:
         oldest = min(self._queued.oldest, self._oldest_open)
-        self._stream.set_pending(0 if oldest == _LATE else max(oldest, 1))
+        self._stream.set_pending(0 if oldest == NEVER else max(oldest, 1))
 
     def _count(self, what: Literal["dropped", "refused"], reason: str, count: int) -> None:
         self._counts[what] += count
@@ -212,8 +190,9 @@ class WriteAheadLog:
             # Nobody must wait for a thread that is gone.
             with self._changed:
                 self._trouble, self._retry_at = f"its thread ended: {error!r}", float("inf")
-                waiting = [*self._taken.waiting, *self._queued.waiting]
-            _refuse(waiting, self._trouble)
+                left = (self._taken, self._queued)
+            for group in left:
+                group.refuse(self._trouble)
             raise
 
     def _write_next(self) -> bool:
@@ -221,11 +200,11 @@ class WriteAheadLog:
         group = self._taken = self._next_group()
         if group.frames or group.waiting:
             self._write(group)
-        self._taken = _Group()
+        self._taken = Group()
         with self._changed:
             return not (self._closing and not self._queued.frames and not self._queued.waiting)
 
-    def _next_group(self) -> _Group:
+    def _next_group(self) -> Group:
         """Wait until there is something to write, or a segment to seal, and take what has gathered."""
         gather_until = 0.0
         with self._changed:
@@ -239,7 +218,7 @@ class WriteAheadLog:
                 if wake_at <= now:
                     break
                 self._changed.wait(None if wake_at == float("inf") else wake_at - now)
-            group, self._queued = self._queued, _Group()
+            group, self._queued = self._queued, Group()
             # Still pending, though no longer queued.
             self._oldest_open = min(self._oldest_open, group.oldest)
             return group
@@ -248,7 +227,7 @@ class WriteAheadLog:
         """When the disk needs something without anybody asking: a try, a seal, or a sync."""
         return self._retry_at if self._trouble else min(self._stream.seal_at(), self._stream.sync_at())
 
-    def _write(self, group: _Group) -> None:
+    def _write(self, group: Group) -> None:
         """Write one group, sync if somebody waits for it, and tell those who wait."""
         frames = b"".join(group.frames)
         try:
@@ -265,9 +244,7 @@ class WriteAheadLog:
             self._counts["feedback"] += len(group.frames) - group.predictions
             self._counts["groups"] += 1
             self._counts["bytes"] += len(frames)
-        for future in group.waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_result(None)
+        group.tell()
 
     def _sync(self) -> None:
         began = time.perf_counter_ns()
@@ -296,7 +273,7 @@ class WriteAheadLog:
         if not self._stream.begun:
             return
         try:
-            self._stream.seal(0 if self._oldest_open == _LATE else self._oldest_open)
+            self._stream.seal(0 if self._oldest_open == NEVER else self._oldest_open)
         except OSError as error:
             self._fail(error)
             return
@@ -304,7 +281,7 @@ class WriteAheadLog:
             self._counts["sealed"] += 1
         self._forget_oldest()
 
-    def _fail(self, error: OSError, group: _Group | None = None) -> None:
+    def _fail(self, error: OSError, group: Group | None = None) -> None:
         """Take nothing more for now, and refuse a group that could not be kept."""
         with self._changed:
             if not self._trouble:
@@ -315,13 +292,13 @@ class WriteAheadLog:
                 self._count("refused", "disk", group.waited_for)
                 self._count("dropped", "disk", len(group.frames) - group.waited_for)
         if group is not None:
-            _refuse(group.waiting, str(error))
+            group.refuse(str(error))
 
     def _recover(self) -> None:
         """Try the disk, sealing what was given up; open the log again where that works."""
         begun = self._stream.begun
         try:
-            self._stream.recover(0 if self._oldest_open == _LATE else self._oldest_open)
+            self._stream.recover(0 if self._oldest_open == NEVER else self._oldest_open)
         except OSError as error:
             self._fail(error)
             return
@@ -335,18 +312,5 @@ class WriteAheadLog:
     def _forget_oldest(self) -> None:
         """Nothing taken from the queue is outside a sealed segment any more."""
         with self._changed:
-            self._oldest_open = _LATE
+            self._oldest_open = NEVER
             self._publish_pending()
-
-
-_COUNTED = (
-    "predictions", "feedback", "groups", "syncs", "sync_us", "longest_sync_us", "sealed", "failures", "bytes",
-    "dropped", "dropped_closed", "dropped_disk", "dropped_full", "dropped_unloggable",
-    "refused", "refused_closed", "refused_disk", "refused_full",
-)  # fmt: skip
-
-
-def _refuse(waiting: Sequence[Future[None]], why: str) -> None:
-    for future in waiting:
-        if not future.done() and future.set_running_or_notify_cancel():
-            future.set_exception(LogUnavailable(why))
