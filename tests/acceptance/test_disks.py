@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import shutil
@@ -10,16 +11,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
 import psutil
+import pytest
 
 from tests.acceptance.conftest import Worlds
 from tests.acceptance.test_nothing_lost import ON_A_DISK, everything_told_is_there_once
 from tests.acceptance.traffic import Traffic, visitors
 from tests.acceptance.worlds import World
 from tests.storage.disks import a_disk
+
+SLOW = Path(__file__).parent.parent / "storage" / "slow"
 
 
 def test_no_file_can_grow(world: Worlds) -> None:
@@ -113,6 +118,25 @@ def test_the_disk_of_the_lake_is_full(world: Worlds, tmp_path: Path) -> None:
             disk.free()
         assert traffic.refused == []
         everything_told_is_there_once(shop, traffic)
+
+
+@pytest.mark.timeout(400)
+def test_a_slow_disk_slows_feedback_and_no_prediction(world: Worlds) -> None:
+    """Each sync takes half a second; all who report meanwhile share the next one."""
+    shop = world(at="promoted")
+    path = os.pathsep.join(filter(None, (str(SLOW), os.environ.get("PYTHONPATH"))))
+    shop.besides = {"PYTHONPATH": path, "SYNC_SECONDS": "0.5"}
+    shop.start_gateway()
+    shop.wait(shop.in_force, "the gateway to take the routes")
+    with visitors(shop.gateway_port, count=8) as reporting, visitors(shop.gateway_port, feedback=False) as asking:
+        shop.wait(lambda: len(reporting.acknowledged) > 60, "feedback")
+    assert (reporting.refused, asking.refused) == ([], [])
+    assert median(answer.received - answer.asked for answer in asking.answers) < 0.2
+    log = status(shop)["log"]
+    assert log["longest_sync_us"] >= 500_000
+    assert log["syncs"] < len(reporting.acknowledged)
+    held = everything_told_is_there_once(shop, reporting)
+    assert all(held[answer.prediction] for answer in (*reporting.answers, *asking.answers))
 
 
 def predictions_go_on_and_feedback_is_refused(shop: World, trouble: Callable[[], Any], *, said: str) -> None:
