@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import cached_property, partial
@@ -28,7 +28,7 @@ from leaven.gateway.counters import Counters
 from leaven.gateway.endpoint import close_endpoints
 from leaven.gateway.handover import decode_settings
 from leaven.gateway.http import Limits
-from leaven.gateway.metrics import SharedFacts
+from leaven.gateway.metrics import Facts, SharedFacts
 from leaven.gateway.models import ModelHost
 from leaven.gateway.notes import Notes
 from leaven.gateway.predicting import Predicting
@@ -114,24 +114,9 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     threads = ThreadPoolExecutor(2, thread_name_prefix="long-calls")
     host = ModelHost(opener_for(settings, timer=time.perf_counter, clock=_wall_micros, threads=threads))
     shadows = Shadows(log, timer=time.perf_counter)
-    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
-    predicting = Predicting(
-        host.serving,
-        log,
-        shadows,
-        clock=clock,
-        chance=Chance(new_id=lambda: os.urandom(16).hex(), timer=time.perf_counter),
-        counters=counters,
-        log_first=settings.log_before_reply,
-    )
-    shared, behind = SharedFacts(settings.run / "workers", log.writer), dict[str, float]()
     access = Access(required=asks_for_tokens(settings, listening.getsockname()), now=_wall_micros)
-    gateway = Gateway(
-        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
-        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter),
-        others=shared.others,
-        behind=behind.copy,
-    )  # fmt: skip
+    shared, behind = SharedFacts(settings.run / "workers", log.writer), dict[str, float]()
+    gateway = _gateway(settings, host, shadows, log, access, clock, others=shared.others, behind=behind.copy)
     traced = _traced(gateway, settings, log.writer)
     watch = _watch(host, settings, access, log.writer)
     stop, looked = threading.Event(), threading.Event()
@@ -162,6 +147,29 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         telling.join(5.0)
         log.close()
         logger.info("stopped; %s", log.counters())
+
+
+def _gateway(
+    settings: Settings,
+    host: ModelHost,
+    shadows: Shadows,
+    log: WriteAheadLog,
+    access: Access,
+    clock: Clock,
+    *,
+    others: Callable[[], Sequence[Facts]],
+    behind: Callable[[], Mapping[str, float]],
+) -> Gateway:
+    """The application, with what it counts and how it predicts."""
+    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
+    chance = Chance(new_id=lambda: os.urandom(16).hex(), timer=time.perf_counter)
+    predicting = Predicting(
+        host.serving, log, shadows, clock=clock, chance=chance, counters=counters, log_first=settings.log_before_reply
+    )
+    return Gateway(
+        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
+        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter), others=others, behind=behind,
+    )  # fmt: skip
 
 
 async def _end(shadows: Shadows, host: ModelHost) -> None:
