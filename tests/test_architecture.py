@@ -29,7 +29,7 @@ ADAPTERS: dict[str, frozenset[str]] = {
     "registry": words("storage.control storage.place storage.bucket"),
     "learners": words("loopfile"),
     "loopfile": words(""),
-    "endpoints": words(""),  # servers elsewhere that answer for a version
+    "endpoints": words("client.http1"),  # servers elsewhere that answer for a version
     "gateway": words("registry learners endpoints"),
     "integrations": words(""),
     "client": words(""),

@@ -1,6 +1,7 @@
 """How is a request written as bytes, and a reply read from them?
 
-Bytes in, values out: both shells use this, one on a socket, one on an asyncio transport. The reading is llhttp's, the
+Bytes in, values out: both shells use this, one on a socket, one on an asyncio transport, and so does the gateway where
+it asks a server elsewhere. The reading is llhttp's, the
 parser of Node.js, as `httptools` brings it; it refuses what would make two readers disagree about where a reply ends.
 """
 
@@ -53,8 +54,9 @@ def to_bytes(request: Request, *, host: str, prefix: str, common: Iterable[tuple
 
 @dataclass(slots=True)
 class ReplyReader:
-    """Puts one reply together from the bytes that arrive, in whatever pieces."""
+    """Puts one reply together from the bytes that arrive, in whatever pieces, but no more of them than `limit`."""
 
+    limit: int | None = None
     reply: Reply | None = None  # once it is whole
     touched: bool = False  # whether anything has arrived
     _headers: dict[str, str] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class ReplyReader:
     _begun: bool = False  # all headers of a final reply are there
     _surplus: bool = False  # more came than was asked for
     _status: int = 0
+    _length: int = 0  # bytes that arrived
     _parser: httptools.HttpResponseParser | None = None  # none once the reply is whole
 
     def __post_init__(self) -> None:
@@ -73,9 +76,12 @@ class ReplyReader:
         """Take the next bytes.
 
         Raises:
-            Broken: they are no HTTP.
+            Broken: they are no HTTP, or too many.
         """
         self.touched = True
+        self._length += len(data)
+        if self.limit is not None and self._length > self.limit:
+            raise Broken(f"more than {self.limit} bytes came back")
         if self._parser is None:
             self._surplus = True
         else:

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.client.http1 import Reply, Request, to_bytes
 from leaven.endpoints.description import Endpoint
 from leaven.endpoints.failures import EndpointFailed, Reason
-from leaven.endpoints.http1 import Reply, to_bytes
 from leaven.endpoints.pool import Pool, Progress, Stage
 from leaven.endpoints.secrets import Secrets
 
-_REPLY_BYTES, _REPLY_BYTES_OF_A_ROW = 64 * 1024, 1024
+_REPLY_BYTES, _REPLY_BYTES_OF_A_ROW = 128 * 1024, 1024  # headers among them
 _FACTS_BYTES = 2**20  # of what a server tells about a model
 
 Columns = Mapping[str, NDArray[Any]]
@@ -110,15 +110,14 @@ class Asking:
     def _request(self, method: str, path: str, body: bytes, json_length: int | None) -> bytes:
         if self._no_tls is not None:
             raise self._no_tls
-        headers: list[tuple[str, str]] = [
-            ("host", self.endpoint.authority), ("user-agent", "leaven"), *self._secrets.headers(),
-        ]  # fmt: skip
+        headers: list[tuple[str, str]] = [("user-agent", "leaven"), *self._secrets.headers()]
         if json_length is not None:
             headers.append(("content-type", "application/octet-stream"))
             headers.append(("inference-header-content-length", str(json_length)))
         elif body:
             headers.append(("content-type", "application/json"))
-        return to_bytes(method, path, body, headers)
+        request = Request(method, path, body, tuple(headers))
+        return to_bytes(request, host=self.endpoint.authority, prefix="", common=())
 
 
 def _out_of_time(stage: Stage, seconds: float) -> tuple[Reason, str]:

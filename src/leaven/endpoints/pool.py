@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from leaven.client.http1 import Broken, Reply, ReplyReader
 from leaven.endpoints.failures import EndpointFailed
-from leaven.endpoints.http1 import Reply, ReplyReader
 
 _IDLE_SECONDS = 30.0  # that a connection is kept without use
 _ATTEMPTS = 2  # to connect
@@ -64,7 +64,7 @@ class Pool:
 
         Args:
             data: The request's bytes.
-            limit: Bytes that the reply's body may have.
+            limit: Bytes that the reply may have.
             progress: Is told how far it is.
         Raises:
             EndpointFailed: there is no reply.
@@ -201,8 +201,8 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._reader.feed(data)
-        except EndpointFailed as failed:
-            self._fail(failed)
+        except Broken as broken:
+            self._fail(EndpointFailed("no answer", f"sent what cannot be read: {broken.why}"[:200]))
         self._settle()
 
     def eof_received(self) -> None:
@@ -217,9 +217,10 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._reader.end()
-        except EndpointFailed as failed:
-            broke = EndpointFailed("broken off", f"broke the connection: {error}") if error else failed
-            self._fail(_Stale() if self._used and not self._reader.touched else broke)
+        except Broken:
+            what = f"broke the connection: {error}" if error else "closed the connection before its reply was whole"
+            fresh = self._reader.touched or not self._used
+            self._fail(EndpointFailed("broken off", what) if fresh else _Stale())
         self._settle()
 
     def _settle(self) -> None:
