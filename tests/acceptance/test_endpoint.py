@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from leaven.app import App
+from leaven.cli import main
 from leaven.cli.people import me
 from leaven.controller.people import promote_by_hand
 from leaven.learners.artifact import ModelArtifact
@@ -59,10 +60,10 @@ class Shop:
 
     def leaven(self, *arguments: str, exit_code: int = 0) -> Any:
         """Run a command, and return what it prints for programs."""
-        command = [sys.executable, "-m", "leaven", *arguments, "--home", str(self.home), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == exit_code, done.stdout + done.stderr
-        return json.loads(done.stdout)
+        with redirect_stdout(StringIO()) as said, pytest.raises(SystemExit) as left:
+            main([*arguments, "--home", str(self.home), "--json"])
+        assert (left.value.code or 0) == exit_code, said.getvalue()
+        return json.loads(said.getvalue())
 
     def routed(self, holds: Any) -> None:
         """Wait until the gateway's table of the loop is as wanted."""
