@@ -35,7 +35,7 @@ def check_artifacts(subject: Subject) -> Examined:
         mend = f"Restore it from a backup, or train it again; if it serves: leaven rollback {loop}."
         if place.ends(name, 1) is None:
             found.problem(f"its file {path} is missing", where=where, mend=mend)
-        elif is_read:
+        elif subject.deep or index >= newest or (loop, number) in used:
             read += 1
             if _digest_of(place, name) != digest:
                 found.problem(f"its file {path} is damaged: its content has another digest", where=where, mend=mend)
