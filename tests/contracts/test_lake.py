@@ -15,6 +15,8 @@ from leaven.storage.transfer import export_examples, import_history
 
 from leaven.events.source import Span
 from leaven.storage.delta import LOG, SEQ, LeaseNotHeld
+from leaven.storage.exporting import export_examples
+from leaven.storage.importing import import_history
 from leaven.storage.lake import Lake
 from leaven.storage.place import Place
 from leaven.storage.repair import repair
