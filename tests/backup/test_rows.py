@@ -14,7 +14,7 @@ from leaven.registry.decisions import Decision, record
 from leaven.storage.control import migrate
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.control.schema import metadata
-from tests.control_databases import a_version, emptied
+from tests.control_databases import a_version
 
 NEWEST = migrate.REVISIONS[-1]
 
@@ -74,7 +74,6 @@ def test_the_rows_of_a_file_fill_postgresql_which_counts_on_from_there(tmp_path:
     database.migrate()
     fill_some(database)
     revision, files = keep(database, tmp_path / "rows")
-    emptied(postgres_url)
     other = refilled(postgres_url, files, revision)
     assert content(other) == content(database)
     with other.write() as connection:

@@ -28,16 +28,19 @@ from leaven.experiments.routing import RoutingTable, arms_for
 from leaven.loop import Schema
 from leaven.registry import aliases, routing
 from leaven.registry.artifacts import ArtifactStore
+from leaven.registry.remote_artifacts import artifacts_at
 from leaven.runfile import announced, stored_parts
 from leaven.settings import settings_from
 from leaven.storage.control import migrate
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.control.leases import Lease
 from leaven.storage.flusher import Flusher
-from tests.control_databases import a_version, emptied, migrated, postgres_url
+from leaven.storage.lake import Lake
+from tests.contracts.conftest import bucket, s3_server
+from tests.control_databases import a_version, migrated, postgres_server, postgres_url
 from tests.storage.builders import a_label, a_lake, a_log, a_prediction, commit
 
-__all__ = ["postgres_url"]
+__all__ = ["bucket", "postgres_server", "postgres_url", "s3_server"]
 
 NOW = time.time_ns() // 1000
 
@@ -383,7 +386,6 @@ def test_a_clock_file_is_looked_at_and_not_made(home: Path, tmp_path: Path):
 
 
 def test_postgresql_is_looked_at_and_compared_with_our_clock(home: Path, postgres_url: str):
-    emptied(postgres_url)
     subject = subject_of(home, LEAVEN_DATABASE=postgres_url)
     assert "no tables yet" in found(look(subject, "database")["database"]).what
     assert look(subject, "database", mend=True)["database"].state == "healthy"
@@ -444,3 +446,23 @@ def test_the_command_says_it_all_and_ends_as_it_should(home: Path, leaven):
     assert mended.returncode == 0
     assert json.loads(mended.stdout)["healthy"]
     assert leaven("doctor", "--home", home, "--only", "liver").returncode == 2
+
+
+def test_artifacts_in_a_bucket_are_read_there_and_not_copied(home: Path, bucket: str):
+    subject = subject_of(home, LEAVEN_ARTIFACTS=f"{bucket}/models")
+    assert "is missing" in found(look(subject, "artifacts")["artifacts"]).what
+    artifacts_at(f"{bucket}/models", copies=home / "elsewhere").put({"model": b"weights"})
+    shutil.rmtree(home / "elsewhere")
+    before = tree(home)
+    result = look(subject, "artifacts")["artifacts"]
+    assert (result.state, result.summary) == ("healthy", "1 versions, the files of 1 read")
+    assert tree(home) == before
+
+
+def test_a_lake_in_a_bucket_is_looked_at_there(home: Path, bucket: str):
+    lake = Lake(f"{bucket}/lake", scratch=home / "run" / "lake")
+    commit(lake, a_label("p1"))
+    lake.close()
+    result = look(subject_of(home, LEAVEN_LAKE=f"{bucket}/lake"), "lake")["lake"]
+    assert result.state == "healthy"
+    assert result.summary.startswith("1 rows in 1 files of 1 tables, s3://")

@@ -138,7 +138,7 @@ def members(place: Path) -> Iterator[Iterator[tuple[str, int, IO[bytes]]]]:
         except _unreadable() as error:
             raise NoBackup(str(place), f"it is no backup ({error})", "Name one that leaven backup wrote.") from error
         try:
-            yield _in_tar(place, tar)
+            yield _in_tar(place, tar, packed)
         except _unreadable() as error:
             raise BackupDamaged(str(place), f"it cannot be read to its end ({error})") from error
 
@@ -183,12 +183,14 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             yield path.relative_to(folder).as_posix(), path.stat().st_size, content
 
 
-def _in_tar(place: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _in_tar(place: Path, tar: tarfile.TarFile, packed: Any) -> Iterator[tuple[str, int, IO[bytes]]]:
     for entry in tar:
         content = tar.extractfile(entry) if entry.isreg() else None
         if content is None:
             raise BackupDamaged(str(place), f"its member {entry.name!r} is no file")
         yield entry.name, entry.size, content
+    while packed.read(_CHUNK):  # to its very end, where the packer's own checksum is
+        continue
 
 
 @contextmanager

@@ -138,8 +138,7 @@ def _collect(settings: Settings, keep: Path) -> _Collected:
             with database.write():
                 began = time.perf_counter()
                 connection = reading.enter_context(database.read())
-                named = _artifacts_named(connection)  # the first question fixes what this connection sees
-                found.artifacts = named if folder_of(settings.artifacts) is not None else set()
+                found.artifacts = _artifacts_named(connection)  # the first question fixes what this connection sees
                 found.pieces += pin_log(settings.wal, keep)
                 lake = folder_of(settings.lake)
                 found.tables = {} if lake is None else pin_lake(lake)
