@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -90,6 +91,7 @@ def test_the_power_goes_under_traffic(story: Story, tmp_path: Path, where: str, 
         home = (disk.path if disk else tmp_path) / "home"
         shop = story.begin("promoted", home)
         closing.callback(lambda: shop.close())
+        subprocess.run(["sync", "-f", home], check=True)  # an installation that stood there for a while
         for number in range(cuts):
             journal = tmp_path / f"journal-{number}"
             if disk is None:
