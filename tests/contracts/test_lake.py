@@ -11,7 +11,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from leaven.storage.transfer import export_examples, import_history
 
 from leaven.events.source import Span
 from leaven.storage.delta import LOG, SEQ, LeaseNotHeld
