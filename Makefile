@@ -4,6 +4,7 @@
 #   make lint          style and types        make docs        the pages, into site/
 #   make bench         the measurements       make clean       take everything made here away
 #   make mlserver      MLServer in an environment of its own, which some tests and benchmarks compare with
+#   make proto         the gRPC descriptors, after a change of open_inference.proto
 # PYTHON=/path/to/python3.13 makes and uses another environment, .venv-3.13.
 
 PYTHON ?= python3
@@ -17,11 +18,11 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help setup demo test test-slow lint format docs bench mlserver clean
+.PHONY: help setup demo test test-slow lint format docs bench mlserver proto clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+	@sed -n '2,8s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.dev
 
@@ -83,6 +84,13 @@ mlserver: .venv-mlserver/.ready
 	.venv-mlserver/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	.venv-mlserver/bin/mlserver --version
 	@touch $@
+
+# The compiled protocol is committed; this makes it again in an environment of its own, since the compiler and the stock
+# client want different versions of protobuf.
+proto:
+	$(PYTHON) -m venv build/proto
+	build/proto/bin/python -m pip install --quiet --disable-pip-version-check grpcio-tools
+	build/proto/bin/python .ci/grpc_descriptors.py
 
 clean:
 	rm -rf .venv .venv-* site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

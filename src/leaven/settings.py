@@ -246,6 +246,20 @@ def limit_memory(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
+def calm_grpc() -> None:
+    """Let processes be started without gRPC's preparations for a fork, which it does not need: they begin anew."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
+def open_files() -> int:
+    """Let this process open as many files as the system allows it, and return how many that is."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return int(most) if most != resource.RLIM_INFINITY else 2**20
+
+
 def debugging(environment: Mapping[str, str] | None = None) -> bool:
     """Return whether `LEAVEN_DEBUG` asks for tracebacks where a sentence would do."""
     return (os.environ if environment is None else environment).get("LEAVEN_DEBUG", "") not in ("", "0")

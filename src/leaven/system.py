@@ -61,6 +61,7 @@ class System:
         host: Where the gateway listens.
         port: The port; 0 takes a free one.
         workers: Gateway processes.
+        grpc_port: The port for gRPC; None listens for HTTP alone.
         say: Told what happens, a sentence at a time.
         logs: Folder for the parts' logs; None leaves them on stderr.
     """
@@ -69,6 +70,7 @@ class System:
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
+    grpc_port: int | None = None
     say: Callable[[str], None] = lambda sentence: None
     logs: Path | None = None
     parts: list[_Part] = field(default_factory=list)
@@ -88,6 +90,9 @@ class System:
         """
         self.port = _free(self.host, self.port)
         gateway = ["gateway", "--host", self.host, "--port", str(self.port), "--workers", str(self.workers)]
+        if self.grpc_port is not None:
+            self.grpc_port = _free(self.host, self.grpc_port)
+            gateway += ["--grpc-port", str(self.grpc_port)]
         self.parts = [_Part("gateway", gateway), _Part("flusher", ["flusher"]), _Part("controller", ["controller"])]
         for part in self.parts:
             self._start(part)

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 
 from leaven.events.records import Event
 from leaven.experiments.routing import RoutingTable, ShadowRoute, Standby, arms_for
@@ -172,10 +173,23 @@ class RunningGateway:
     process: subprocess.Popen[str]
     context: ssl.SSLContext | None = None  # where it speaks TLS
     token: str = ""  # that requests carry
+    grpc: str = ""  # host:port
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if any("gateway_worker" in part for part in child.cmdline())]
 
     @property
     def address(self) -> str:
         return urlsplit(self.url).netloc
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/v2/health/ready").status == 200
+        except TimeoutError:  # it listens, and nobody is there yet
+            return False
 
     def ask(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Reply:
         connection = (
@@ -223,8 +237,9 @@ def gateway_on(
     port: int = 0,
     host: str = "127.0.0.1",
     context: ssl.SSLContext | None = None,
+    grpc: bool = False,
 ) -> Iterator[RunningGateway]:
-    """Run `leaven gateway` on this port, or on a free one, until the block ends."""
+    """Run `leaven gateway` on this port, or on a free one, until the block ends; with gRPC on another, if asked."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
     environment |= {
         name: said for name, said in environment_for_parts(settings, parent=0).items() if name.startswith("LEAVEN_")
@@ -236,16 +251,18 @@ def gateway_on(
     with errors.open("a") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "leaven", "gateway", "--json", "--port", str(port), "--workers", str(workers),
-             "--host", host, "--home", str(settings.home)],
+             "--host", host, "--home", str(settings.home), *(["--grpc-port", "0"] if grpc else [])],
             stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment,
         )  # fmt: skip
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, errors.read_text()
-            running = RunningGateway(json.loads(line)["url"].replace("//0.0.0.0:", "//127.0.0.1:"), process, context)
-            end = time.monotonic() + 30
-            while running.ask("GET", "/v2/health/ready").status != 200:
+            facts = json.loads(line)
+            url = facts["url"].replace("//0.0.0.0:", "//127.0.0.1:")
+            running = RunningGateway(url, process, context, grpc=facts.get("grpc", ""))
+            end = time.monotonic() + 90  # starting a worker takes a second of a core that many may share
+            while not running.is_ready():
                 assert time.monotonic() < end, errors.read_text()
                 time.sleep(0.02)
             yield running

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import cached_property, partial
@@ -24,23 +24,26 @@ from leaven.clock import Clock, clock_from
 from leaven.experiments.routing import RoutingTable
 from leaven.gateway.access import Access, asks_for_tokens
 from leaven.gateway.app import Gateway
+from leaven.gateway.connection import Bounds
 from leaven.gateway.counters import Counters
 from leaven.gateway.endpoint import close_endpoints
 from leaven.gateway.handover import decode_settings
 from leaven.gateway.http import Limits
-from leaven.gateway.metrics import Facts, SharedFacts
+from leaven.gateway.metrics import SharedFacts
 from leaven.gateway.models import ModelHost
 from leaven.gateway.notes import Notes
 from leaven.gateway.predicting import Predicting
+from leaven.gateway.repository import Repository
 from leaven.gateway.serving import Chance
 from leaven.gateway.shadow import Shadows
 from leaven.gateway.tls import Certificate
 from leaven.gateway.token_watch import TokenWatch
 from leaven.gateway.watch import TableWatch
-from leaven.gateway.worker import serve
+from leaven.gateway.withdrawals import Withdrawals
+from leaven.gateway.worker import Beside, serve
 from leaven.logs import begin_logging
 from leaven.runfile import announced
-from leaven.settings import Settings, calm_threads
+from leaven.settings import Settings, calm_grpc, calm_threads, open_files
 from leaven.storage.wal import WriteAheadLog
 from leaven.storage.writers import backlog, watermark
 
@@ -100,12 +103,15 @@ class RegistryTables:
         self._database.dispose()
 
 
-def run_worker(settings: Settings, listening: socket.socket, *, parent: int | None = None) -> None:
+def run_worker(
+    settings: Settings, listening: socket.socket, *, grpc: str | None = None, parent: int | None = None
+) -> None:
     """Serve on a socket that listens already, until told to stop; then close the event log.
 
     Args:
         settings: Where things are kept.
         listening: A bound socket, shared with other workers.
+        grpc: Where to listen for gRPC beside it, as `host:port`.
         parent: Descriptor of a pipe whose end means that the supervisor is gone.
     """
     durability = cast(Literal["fsync", "os"], settings.durability)
@@ -116,9 +122,19 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
     shadows = Shadows(log, timer=time.perf_counter)
     access = Access(required=asks_for_tokens(settings, listening.getsockname()), now=_wall_micros)
     shared, behind = SharedFacts(settings.run / "workers", log.writer), dict[str, float]()
-    gateway = _gateway(settings, host, shadows, log, access, clock, others=shared.others, behind=behind.copy)
+    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
+    predicting = _predicting(settings, host, shadows, log, clock, counters)
+    predicting.statistics.others = shared.others
+    withdrawals = Withdrawals(settings.run / "withdrawn")
+    watch = _watch(host, settings, access, log.writer, withdrawals)
+    repository = Repository(host, watch, withdrawals, now=_wall_micros)
+    gateway = Gateway(
+        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
+        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter), others=shared.others, behind=behind.copy,
+        repository=repository,
+    )  # fmt: skip
     traced = _traced(gateway, settings, log.writer)
-    watch = _watch(host, settings, access, log.writer)
+    beside = None if grpc is None else _grpc_at(grpc, gateway, predicting, repository, counters, access, settings)
     stop, looked = threading.Event(), threading.Event()
     watching = threading.Thread(
         target=watch.run, args=(stop,), kwargs={"looked": looked.set, "ready": gateway.begin}, name="tables"
@@ -135,8 +151,10 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
             gateway,
             listening,
             last=partial(_end, shadows, host),
+            bounds=_bounds(),
             wrapped=traced,
             certificate=_certificate(settings),
+            beside=beside,
             parent=parent,
         )
     finally:
@@ -149,26 +167,14 @@ def run_worker(settings: Settings, listening: socket.socket, *, parent: int | No
         logger.info("stopped; %s", log.counters())
 
 
-def _gateway(
-    settings: Settings,
-    host: ModelHost,
-    shadows: Shadows,
-    log: WriteAheadLog,
-    access: Access,
-    clock: Clock,
-    *,
-    others: Callable[[], Sequence[Facts]],
-    behind: Callable[[], Mapping[str, float]],
-) -> Gateway:
-    """The application, with what it counts and how it predicts."""
-    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
+def _predicting(
+    settings: Settings, host: ModelHost, shadows: Shadows, log: WriteAheadLog, clock: Clock, counters: Counters
+) -> Predicting:
+    """The core that every protocol asks."""
     chance = Chance(new_id=lambda: os.urandom(16).hex(), timer=time.perf_counter)
-    predicting = Predicting(
-        host.serving, log, shadows, clock=clock, chance=chance, counters=counters, log_first=settings.log_before_reply
-    )
-    return Gateway(
-        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
-        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter), others=others, behind=behind,
+    return Predicting(
+        host.serving, log, shadows, clock=clock, chance=chance, counters=counters,
+        log_first=settings.log_before_reply, withdrawn=host.withdrawn,
     )  # fmt: skip
 
 
@@ -177,7 +183,7 @@ async def _end(shadows: Shadows, host: ModelHost) -> None:
     close_endpoints(host.serving)
 
 
-def _watch(host: ModelHost, settings: Settings, access: Access, gateway: str) -> TableWatch:
+def _watch(host: ModelHost, settings: Settings, access: Access, gateway: str, withdrawals: Withdrawals) -> TableWatch:
     """What brings routing tables to `host`, and tokens to `access` where these are asked for."""
     source = RegistryTables(settings.database, gateway, started_at=_wall_micros())
     tokens = TokenWatch(access, source, cache=settings.run / "tokens.json")
@@ -189,6 +195,7 @@ def _watch(host: ModelHost, settings: Settings, access: Access, gateway: str) ->
         cache=settings.run / "tables",
         timer=time.monotonic,
         beside=tokens.look if access.required else lambda: None,
+        withdrawals=withdrawals,
     )
 
 
@@ -216,6 +223,31 @@ def _told(gateway: Gateway, behind: dict[str, float], settings: Settings, clock:
     return gateway.status()
 
 
+def _grpc_at(
+    address: str,
+    gateway: Gateway,
+    predicting: Predicting,
+    repository: Repository,
+    counters: Counters,
+    access: Access,
+    settings: Settings,
+) -> Beside:
+    """A gRPC server in front of the same core, with the same tokens and the same certificate."""
+    from leaven.gateway.grpc.server import Listening
+    from leaven.gateway.grpc.service import Service
+
+    service = Service(
+        predicting, repository, counters=counters, version=__version__, ready=lambda: gateway.ready,
+        admit=access.check,
+    )  # fmt: skip
+    return Listening(service, address, cert=settings.tls_cert, key=settings.tls_key)
+
+
+def _bounds() -> Bounds:
+    """As many connections as there may be open files, beside those of the log and the models."""
+    return Bounds(connections=max(64, min(Bounds().connections, open_files() - 256)))
+
+
 def _wall_micros() -> int:
     return time.time_ns() // 1000
 
@@ -229,16 +261,20 @@ def _read_line(descriptor: int) -> bytes:
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the first argument."""
+    """Serve on the socket whose descriptor is the last argument; `--grpc HOST:PORT` may stand before it."""
     calm_threads(1)
+    calm_grpc()
     # A thread that opens a version must not keep the one that serves waiting for the usual five milliseconds.
     sys.setswitchinterval(0.0005)
-    listening = socket.socket(fileno=int(sys.argv[1]))
+    listening = socket.socket(fileno=int(sys.argv[-1]))
     pipe = sys.stdin.fileno()
+    grpc = sys.argv[sys.argv.index("--grpc") + 1] if "--grpc" in sys.argv else None
     settings = decode_settings(_read_line(pipe))
     begin_logging("gateway", form=settings.log, level=settings.log_level)
+    # Callers could fill the log with their warnings; those refusals are counted.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     with announced(settings.run, "gateway worker", at=_wall_micros()):
-        run_worker(settings, listening, parent=pipe)
+        run_worker(settings, listening, grpc=grpc, parent=pipe)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ def up(
     workers: Annotated[int, typer.Option("--workers", help="Gateway processes that share the port.")] = 1,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    grpc_port: Annotated[
+        int | None, typer.Option("--grpc-port", help="A port for gRPC as well; 0 takes a free one.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Run everything: register the loops, start gateway, flusher and controller, keep them running. Ctrl-C stops."""
@@ -35,9 +38,11 @@ def up(
     loops = [installed.enter(path) for path in loop_files]
     out = messages()
     stop = told_to_stop("up", installed.settings)
-    system = System(installed.settings, host=host, port=port, workers=workers, say=_log.warning)
+    system = System(installed.settings, host=host, port=port, workers=workers, grpc_port=grpc_port, say=_log.warning)
     system.start()
     out.print(f"gateway     {system.url}  (pid {system.pid('gateway')}, {workers} worker{'s' * (workers > 1)})")
+    if system.grpc_port is not None:
+        out.print(f"gRPC        {host}:{system.grpc_port}")
     out.print(f"flusher     {installed.settings.lake}  (pid {system.pid('flusher')})")
     out.print(f"controller  {installed.database.url}  (pid {system.pid('controller')})")
     for loop in loops:

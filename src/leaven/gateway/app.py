@@ -34,16 +34,21 @@ from leaven.gateway.http import (
     refusal,
 )
 from leaven.gateway.inference import Inference
+from leaven.gateway.managing import Managing
 from leaven.gateway.metrics import Facts, exposition
 from leaven.gateway.models import ModelHost
 from leaven.gateway.notes import Notes
+from leaven.gateway.packing import packed
 from leaven.gateway.predicting import Predicting
-from leaven.gateway.refusals import NotReady, Overloaded, UnknownPath
+from leaven.gateway.refusals import NotOffered, NotReady, Overloaded, UnknownPath
+from leaven.gateway.repository import Repository
 from leaven.gateway.serving import Serving
 from leaven.gateway.shadow import Shadows
 from leaven.gateway.tabular import Tabular
 
 logger = logging.getLogger(__name__)
+
+_NOT_OFFERED = ("/v2/trace/", "/v2/logging", "/v2/systemsharedmemory", "/v2/cudasharedmemory")
 
 
 class Gateway:
@@ -62,6 +67,7 @@ class Gateway:
         notes: Notes,
         others: Callable[[], Sequence[Facts]] = tuple,
         behind: Callable[[], Mapping[str, float]] = dict,
+        repository: Repository | None = None,
     ) -> None:
         """Join the parts of a gateway of this Leaven `version`; it is not ready before `begin`.
 
@@ -76,6 +82,7 @@ class Gateway:
             notes: Of requests, for the log.
             others: Gives what the other workers of this home say of themselves.
             behind: Gives how far the lake is behind the log, as facts of the status.
+            repository: Lists, loads and unloads models; without one there is nothing at its paths.
         """
         self.ready = False
         self._host, self._predicting, self._shadows = host, predicting, shadows
@@ -84,6 +91,7 @@ class Gateway:
         self._assigning = Assigning(predicting, limits)
         self._access, self._notes = access, notes
         self._others, self._behind = others, behind
+        self._managing = None if repository is None else Managing(repository, limits)
         self._under_way = 0
         self._draining = False
 
@@ -96,6 +104,10 @@ class Gateway:
         """Be no longer ready, and close each connection with its next reply."""
         self.ready = False
         self._draining = True
+
+    def note_refusal(self, status: int) -> None:
+        """Count what was refused before it was a request."""
+        self._counters.requests[status] += 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -111,11 +123,12 @@ class Gateway:
         finally:
             self._under_way -= 1
         self._counters.requests[answer.status] += 1
-        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        body, headers = await packed(scope, answer)
+        headers.append((b"content-length", b"%d" % len(body)))
         if self._draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": body})
         self._notes.told(scope, answer.status, self._notes.timer() - began, answer.records)
         if answer.then is not None:
             answer.then()
@@ -139,6 +152,10 @@ class Gateway:
         if path.startswith("/v2/models/"):
             self._check_room()
             return await self._inference.route(scope, receive, ready=self.ready)
+        if path.startswith("/v2/repository/") and self._managing is not None:
+            return await self._managing.route(scope, receive)
+        if path.startswith(_NOT_OFFERED):
+            raise NotOffered("settings for traces and logs, and shared memory,", "Read /v1/status and /metrics.")
         if path.startswith("/v1/models/") and path.endswith("/predict"):
             allow(scope, "POST")
             self._check_room()
@@ -158,12 +175,14 @@ class Gateway:
 
     async def _feedback(self, scope: Scope, receive: Receive) -> Answer:
         limits = self._limits
-        body = await read_body(dict(scope["headers"]), receive, limits.feedback_body, seconds=limits.body_seconds)
+        body = await read_body(
+            dict(scope["headers"]), receive, limits.feedback_body, seconds=limits.body_seconds, room=limits.room
+        )
         predicting = self._predicting
-        if not predicting.known and not predicting.served:
+        if not predicting.known and not predicting.loops:
             raise NotReady("the loops are not known")
         reports = read_feedback(
-            body, loops=predicting.served.keys(), now=predicting.clock.micros(), new_id=predicting.chance.new_id
+            body, loops=predicting.loops, now=predicting.clock.micros(), new_id=predicting.chance.new_id
         )
         for loop in {report.loop for report in reports}:
             permit(scope, loop)
@@ -199,6 +218,11 @@ class Gateway:
             "ready": self.ready,
             "tables": [_table_facts(serving) for _, serving in sorted(self._host.serving.items())],
             "draining": self._host.draining(),
+            "model_stats": [
+                facts
+                for _, serving in sorted(self._host.serving.items())
+                for facts in self._predicting.statistics.own(serving, serving.models)
+            ],
             "models": _model_facts(self._host),
             "endpoints": endpoint_facts(self._host.serving),
             "requests_under_way": self._under_way,

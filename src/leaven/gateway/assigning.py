@@ -29,7 +29,9 @@ class Assigning:
     async def assign(self, scope: Scope, receive: Receive) -> Answer:
         """Answer with the arm of the unit, under the routing table that serves now. Nothing is logged."""
         limits = self._limits
-        body = await read_body(dict(scope["headers"]), receive, limits.feedback_body, seconds=limits.body_seconds)
+        body = await read_body(
+            dict(scope["headers"]), receive, limits.feedback_body, seconds=limits.body_seconds, room=limits.room
+        )
         written: _Written = decode_json(_decoder.decode, body)
         permit(scope, written.loop)
         table = self._predicting.serving(written.loop).table

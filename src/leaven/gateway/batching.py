@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from leaven.gateway.answering import Answers, ArmDown, Asked, Columns
 from leaven.gateway.refusals import Overloaded
+from leaven.gateway.work import Work
 
 INLINE_ROWS = 128  # a request of more is answered on a thread, so that short ones do not wait behind it
 _INLINE_SECONDS = 0.004  # a model whose calls take longer is asked on a thread, so that others are read meanwhile
@@ -76,13 +78,15 @@ class _Waiting:
     columns: Columns
     count: int
     future: asyncio.Future[Asked]
+    since: float
     alone: bool = False
 
 
 class Batcher:
     """Answers requests in calls that they share; used by one event loop.
 
-    `counts` holds `calls`, `rows`, and `shared`: rows that were answered in a call with other requests' rows.
+    `counts` holds `calls`, `rows`, and `shared`: rows that were answered in a call with other requests' rows; `work`
+    says how long requests waited and calls took.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Batcher:
                 carry out only one call at a time.
         """
         self.counts: Counter[str] = Counter()
+        self.work = Work()
         self.waiting = 0
         self._runs, self._budget, self._limit, self._apart = runs, budget, limit, apart
         self._queue: deque[_Waiting] = deque()
@@ -115,10 +120,10 @@ class Batcher:
         if self.waiting + count > self._limit and self.waiting:
             raise Overloaded(f"{self.waiting} rows wait for the model")
         loop = asyncio.get_running_loop()
-        asked = _Waiting(columns, count, loop.create_future())
+        asked = _Waiting(columns, count, loop.create_future(), perf_counter())
         self.waiting += count
         if self._apart is not None and count > self._apart:
-            self._runs.run(columns, count, partial(self._deliver, [asked], count))
+            self._runs.run(columns, count, partial(self._deliver, [asked], count, 0.0))
         else:
             self._queue.append(asked)
             if not self._busy:
@@ -130,7 +135,8 @@ class Batcher:
         batch, rows = self._taken()
         columns = batch[0].columns if len(batch) == 1 else merged([asked.columns for asked in batch],
                                                                    [asked.count for asked in batch])  # fmt: skip
-        self._runs.run(columns, rows, partial(self._ended, batch, rows))
+        waited = perf_counter() * len(batch) - sum([asked.since for asked in batch])
+        self._runs.run(columns, rows, partial(self._ended, batch, rows, waited))
 
     def _taken(self) -> tuple[list[_Waiting], int]:
         """The requests that share the next call: as many as fit, at least one."""
@@ -143,7 +149,7 @@ class Batcher:
             rows += batch[-1].count
         return batch, rows
 
-    def _ended(self, batch: list[_Waiting], rows: int, outcome: Outcome, seconds: float) -> None:
+    def _ended(self, batch: list[_Waiting], rows: int, waited: float, outcome: Outcome, seconds: float) -> None:
         self._cost.learn(rows, seconds)
         self._most = max(_LEAST_ROWS, min(_MOST_ROWS, self._cost.rows_in(self._budget)))
         if isinstance(outcome, Exception) and len(batch) > 1 and not isinstance(outcome, ArmDown):
@@ -152,14 +158,15 @@ class Batcher:
                 asked.alone = True
                 self._queue.appendleft(asked)
         else:
-            self._deliver(batch, rows, outcome, seconds)
+            self._deliver(batch, rows, waited, outcome, seconds)
         if self._queue:
             asyncio.get_running_loop().call_soon(self._next)
         else:
             self._busy = False
 
-    def _deliver(self, batch: Sequence[_Waiting], rows: int, outcome: Outcome, seconds: float) -> None:
+    def _deliver(self, batch: Sequence[_Waiting], rows: int, waited: float, outcome: Outcome, seconds: float) -> None:
         self.waiting -= rows
+        self.work.note(rows, len(batch), queue=waited, compute=seconds)
         self.counts["calls"] += 1
         self.counts["rows"] += rows
         if len(batch) > 1:

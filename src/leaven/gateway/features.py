@@ -58,8 +58,11 @@ Converted = tuple[NDArray[Any], Sequence[FeatureValue]]
 def _categories(name: str, sent_as: str, values: Given) -> Converted:
     texts = list(values.tolist() if isinstance(values, np.ndarray) else values)
     if sent_as != "text":
-        if not all(map(_fits_64_bits, texts)):
-            raise BadFeature(name, "category", next(given for given in texts if not _fits_64_bits(given)))
+        for given in texts:
+            if (
+                isinstance(given, int) and not -(2**63) <= given < 2**64
+            ):  # no datatype holds it; its text may be endless
+                raise BadFeature(name, "category", given)
         texts = [as_category(given) for given in texts]
     return _objects(texts), texts
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,16 @@ import msgspec
 from leaven.errors import LeavenError
 from leaven.events.records import PredictionServed
 from leaven.gateway import protocol
-from leaven.gateway.refusals import ModelFailed, NoToken, NotPermitted, TooLarge, TooSlow, WrongMethod, status_of
+from leaven.gateway.refusals import (
+    ModelFailed,
+    NoToken,
+    NotPermitted,
+    Overloaded,
+    TooLarge,
+    TooSlow,
+    WrongMethod,
+    status_of,
+)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -26,6 +36,30 @@ _RETRY = (b"retry-after", b"1")
 _encode = msgspec.json.Encoder().encode
 
 
+_SMALL = 64 * 1024  # bytes of a body that takes no room worth counting, and is unpacked at once
+
+
+class Room:
+    """The memory that the bodies of all requests may take together while they arrive."""
+
+    def __init__(self, size: int = 256 * 2**20) -> None:
+        self.left = size
+
+    def take(self, size: int) -> None:
+        """Take so many bytes of it, to be given back.
+
+        Raises:
+            Overloaded: they are not free.
+        """
+        if size > self.left:
+            raise Overloaded("the bodies of other requests take all the room for them")
+        self.left -= size
+
+    def give(self, size: int) -> None:
+        """Give back what was taken."""
+        self.left += size
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Where the gateway stops taking more, each bounding what a request can cost everybody else."""
@@ -35,6 +69,7 @@ class Limits:
     body_seconds: float = 30.0  # from the head of a request to the end of its body
     under_way: int = 1024  # requests at once
     durable_seconds: float = 10.0  # for the disk to confirm
+    room: Room = field(default_factory=Room)  # for bodies that arrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +107,12 @@ def refusal(error: LeavenError) -> Answer:
 
 
 def allow(scope: Scope, method: str) -> None:
-    """Refuse a request of another method.
+    """Refuse a request of another method; HEAD goes where GET does, and the server leaves the body away.
 
     Raises:
         WrongMethod: naming the one that is taken.
     """
-    if scope["method"] != method:
+    if scope["method"] != method and not (method == "GET" and scope["method"] == "HEAD"):
         raise WrongMethod(scope["method"], method)
 
 
@@ -94,12 +129,15 @@ def header_text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, *, seconds: float) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, *, seconds: float, room: Room | None = None
+) -> bytes:
     """Return the request's body, unpacked; it is never longer than `limit` in memory, packed or not.
 
     Raises:
         TooLarge: it is longer.
         TooSlow: it is not there after `seconds`.
+        Overloaded: there is no `room` for it beside others.
         Disconnected: the caller went away.
     """
     said = headers.get(b"content-length", b"0")
@@ -107,28 +145,45 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         raise TooLarge("the request body", limit)
     try:
         async with asyncio.timeout(seconds):
-            body = await _received(receive, limit)
+            body = await _received(receive, limit, room)
     except TimeoutError:
         raise TooSlow("the request body", seconds) from None
     encoding = headers.get(b"content-encoding")
     if encoding is None or encoding == b"identity":
         return body
-    return protocol.inflate(body, encoding.decode("latin-1").strip().lower(), limit=limit)
+    unpack = partial(protocol.inflate, body, encoding.decode("latin-1").strip().lower(), limit=limit)
+    if len(body) <= _SMALL // 4:
+        return unpack()
+    size = min(limit, len(body) * 1032) if room is not None else 0  # zlib packs no better than that
+    if room is not None:
+        room.take(size)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, unpack)  # others are answered meanwhile
+    finally:
+        if room is not None:
+            room.give(size)
 
 
-async def _received(receive: Receive, limit: int) -> bytes:
+async def _received(receive: Receive, limit: int, room: Room | None) -> bytes:
     """The body as it was sent."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
-        parts, length = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            parts.append(message.get("body", b""))
-            length += len(parts[-1])
-            if length > limit:
-                raise TooLarge("the request body", limit)
-        body = b"".join(parts)
+        parts, length, taken = [body], len(body), 0
+        try:
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+                length += len(parts[-1])
+                if length > limit:
+                    raise TooLarge("the request body", limit)
+                if room is not None and length - taken > _SMALL:
+                    room.take(length - taken)
+                    taken = length
+            body = b"".join(parts)
+        finally:
+            if room is not None:
+                room.give(taken)
     if message["type"] == "http.disconnect":
         raise Disconnected
     if len(body) > limit:

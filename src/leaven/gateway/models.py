@@ -16,6 +16,7 @@ from leaven.errors import LeavenError
 from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
 from leaven.gateway.answering import Answerer
 from leaven.gateway.serving import Serving
+from leaven.gateway.withdrawals import Withdrawal
 from leaven.loop import Schema
 
 Open = Callable[[str, Schema, bool], Answerer]  # artifact, schema, whether apart
@@ -41,6 +42,7 @@ class ModelHost:
     def __init__(self, open_version: Open) -> None:
         """Make a host that opens versions by `open_version(artifact, schema, apart)`."""
         self.serving: dict[str, Serving] = {}
+        self.withdrawn: dict[str, Withdrawal] = {}
         self._open = open_version
         # Weak: a version lives as long as a table, a request or a shadow's queue holds it, and is found while it does.
         self._alive: WeakValueDictionary[tuple[str, bool], Answerer] = WeakValueDictionary()
@@ -48,7 +50,9 @@ class ModelHost:
         self._opening: dict[tuple[str, bool], threading.Lock] = {}
 
     def install(self, table: RoutingTable) -> bool:
-        """Open and warm what `table` names, then let it serve; False where a newer table came to serve meanwhile.
+        """Open and warm what `table` names, then let it serve; False where it is not to serve any more.
+
+        That is so where a newer table came to serve meanwhile, or the loop was withdrawn.
 
         Raises:
             TableRefused: a version cannot be opened; what served before still does.
@@ -61,10 +65,21 @@ class ModelHost:
         }
         with self._lock:
             now = self.serving.get(table.loop)
-            if now is not None and now.table.revision > table.revision:
+            if table.loop in self.withdrawn or (now is not None and now.table.revision > table.revision):
                 return False
             self.serving[table.loop] = Serving(table, models)
         return True
+
+    def withdraw(self, withdrawal: Withdrawal) -> None:
+        """Take a loop out of service; requests under way are answered still."""
+        with self._lock:
+            self.withdrawn[withdrawal.loop] = withdrawal
+            self.serving.pop(withdrawal.loop, None)
+
+    def put_back(self, loop: str) -> None:
+        """Let tables of a loop be installed again."""
+        with self._lock:
+            self.withdrawn.pop(loop, None)
 
     def revisions(self) -> dict[str, int]:
         """Return the revision of the table that each loop is served with."""

@@ -6,17 +6,19 @@ rows to the shadows once the reply has been sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from leaven.clock import Clock
 from leaven.events.log import EventLog
 from leaven.events.records import Event
 from leaven.gateway.acknowledging import Acknowledging
 from leaven.gateway.counters import Counters
-from leaven.gateway.refusals import NotReady, UnknownModel, shown
+from leaven.gateway.refusals import NotReady, OutOfService, UnknownModel, shown
 from leaven.gateway.rows import Rows
 from leaven.gateway.serving import Chance, Prediction, Serving, predict
 from leaven.gateway.shadow import Shadows
+from leaven.gateway.statistics import Statistics
+from leaven.gateway.withdrawals import Withdrawal
 
 
 class Predicting:
@@ -33,6 +35,7 @@ class Predicting:
         counters: Counters,
         log_first: bool = False,
         durable_seconds: float = 10.0,
+        withdrawn: Mapping[str, Withdrawal] | None = None,
     ) -> None:
         """Join the parts.
 
@@ -45,10 +48,13 @@ class Predicting:
             counters: Of this process.
             log_first: Whether a reply waits until its records are on the disk.
             durable_seconds: That the disk may take to confirm.
+            withdrawn: By loop, what was taken out of service.
         """
         self.served, self.clock, self.chance = served, clock, chance
         self._log, self._shadows, self._counters = log, shadows, counters
         self._log_first, self._acknowledging = log_first, Acknowledging(log, seconds=durable_seconds)
+        self.statistics = Statistics()
+        self._withdrawn = withdrawn if withdrawn is not None else {}
         self.known = False  # whether it is known what is to be served
 
     def serving(self, model: str) -> Serving:
@@ -56,14 +62,22 @@ class Predicting:
 
         Raises:
             NotReady: nobody has said yet what is served here.
+            OutOfService: somebody has unloaded it.
             UnknownModel: this model is not.
         """
         serving = self.served.get(model)
+        if serving is None and model in self._withdrawn:
+            raise OutOfService(model)
         if serving is None and not self.known:
             raise NotReady(f"model {shown(model)} is not known")
         if serving is None:
             raise UnknownModel(model, self.served.keys())
         return serving
+
+    @property
+    def loops(self) -> Collection[str]:
+        """The loops that feedback is taken for: those that are served, and those that were until somebody unloaded."""
+        return self.served.keys() | self._withdrawn.keys() if self._withdrawn else self.served.keys()
 
     async def answer(self, serving: Serving, rows: Rows, *, version: str | None, key: str | None) -> Prediction:
         """Return the answers to `rows`, written down.
@@ -82,6 +96,7 @@ class Predicting:
         began, now = self.chance.timer(), self.clock.micros()
         prediction = await predict(serving, rows, pinned=version, at=now, chance=self.chance, key=key)
         self._count(serving.table.loop, prediction)
+        self.statistics.note(serving, prediction, self.chance.timer() - began)
         if self._log_first:
             await self.durable(prediction.records)
         else:

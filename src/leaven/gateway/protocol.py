@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from leaven.gateway.refusals import BadRequest, TooLarge, shown
 from leaven.gateway.tensors import Tensor, from_json, from_raw, to_raw
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
+MAX_JSON = 16 * 2**20  # bytes; reading JSON holds up everybody, so a large request is to be sent as binary data
 ANSWER = "answer"
 # Names under which clients of other servers ask for the one output that a tabular model has.
 ANSWER_ALIASES = (ANSWER, "predict", "predict_proba", "predictions", "output-0")
@@ -76,7 +77,10 @@ def decode_json(decode: Callable[[Any], Any], body: bytes | memoryview) -> Any:
 
     Raises:
         BadRequest: the body is no JSON, or JSON of another form.
+        TooLarge: it is longer than is read as JSON.
     """
+    if len(body) > MAX_JSON:
+        raise TooLarge("the request's JSON", MAX_JSON)
     try:
         return decode(body)
     except RecursionError:
@@ -127,8 +131,8 @@ def parse_infer(body: bytes, json_length: str | None) -> InferRequest:
     parameters = written.parameters or {}
     binary = parameters.get("binary_data_output") is True
     outputs = tuple((output.name, _wants_binary(output, binary)) for output in written.outputs or ())
-    _refuse_twice([tensor.name for tensor in tensors], "input")
-    _refuse_twice([name for name, _ in outputs], "output")
+    refuse_twice([tensor.name for tensor in tensors], "input")
+    refuse_twice([name for name, _ in outputs], "output")
     return InferRequest(tensors, written.id, parameters, outputs, binary)
 
 
@@ -159,13 +163,8 @@ def format_reply(reply: InferReply, request: InferRequest) -> tuple[bytes, int |
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     rows = len(reply.prediction_ids)
-    for name, binary in request.outputs or _all_outputs(rows, request.binary):
-        values = _output(reply, name)
-        output: dict[str, Any] = {
-            "name": name,
-            "shape": [rows],
-            "datatype": "FP64" if isinstance(values, np.ndarray) else "BYTES",
-        }
+    for name, values, binary in outputs_of(reply, request):
+        output: dict[str, Any] = {"name": name, "shape": [rows], "datatype": datatype_of(values)}
         if binary:
             blobs.append(to_raw(values))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
@@ -176,24 +175,45 @@ def format_reply(reply: InferReply, request: InferRequest) -> tuple[bytes, int |
     return (head, None) if not blobs else (b"".join((head, *blobs)), len(head))
 
 
-def _head(reply: InferReply, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def outputs_of(reply: InferReply, request: InferRequest) -> list[tuple[str, NDArray[np.float64] | Sequence[str], bool]]:
+    """Return the outputs that the request asks for: name, values, and whether as raw bytes.
+
+    Raises:
+        BadRequest: the request names an output that there is not.
+    """
+    wanted = request.outputs or _all_outputs(len(reply.prediction_ids), request.binary)
+    return [(name, _output(reply, name), binary) for name, binary in wanted]
+
+
+def datatype_of(values: NDArray[np.float64] | Sequence[str]) -> str:
+    """Return the datatype of an output."""
+    return "FP64" if isinstance(values, np.ndarray) else "BYTES"
+
+
+def version_of(reply: InferReply) -> str:
+    """Return the version that answered; `mixed` where rows were answered by several."""
     first = reply.versions[0]
-    head: dict[str, Any] = {
-        "model_name": reply.model,
-        "model_version": first if all(version == first for version in reply.versions) else "mixed",
-    }
-    if reply.id is not None:
-        head["id"] = reply.id
+    return first if all(version == first for version in reply.versions) else "mixed"
+
+
+def parameters_of(reply: InferReply) -> Parameters:
+    """Return what feedback needs, and who answered."""
     if len(reply.prediction_ids) == 1:
-        head["parameters"] = {
+        return {
             "prediction_id": reply.prediction_ids[0],
-            "version": first,
+            "version": reply.versions[0],
             "arm": reply.arms[0],
             "propensity": reply.propensities[0],
         }
-    else:
-        # Row n's own id is this with "-n" behind it, so feedback can be given whatever outputs were asked for.
-        head["parameters"] = {"prediction_id": reply.prediction_ids[0].removesuffix("-0")}
+    # Row n's own id is this with "-n" behind it, so feedback can be given whatever outputs were asked for.
+    return {"prediction_id": reply.prediction_ids[0].removesuffix("-0")}
+
+
+def _head(reply: InferReply, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    head: dict[str, Any] = {"model_name": reply.model, "model_version": version_of(reply)}
+    if reply.id is not None:
+        head["id"] = reply.id
+    head["parameters"] = parameters_of(reply)
     head["outputs"] = outputs
     return head
 
@@ -272,7 +292,12 @@ def _wants_binary(output: _OutputWritten, default: bool) -> bool:
     return said if isinstance(said, bool) else default
 
 
-def _refuse_twice(names: Sequence[str], what: str) -> None:
+def refuse_twice(names: Sequence[str], what: str) -> None:
+    """Refuse names of inputs or outputs of which one is there twice.
+
+    Raises:
+        BadRequest: naming it.
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:

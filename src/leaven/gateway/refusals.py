@@ -32,6 +32,42 @@ class UnknownModel(LeavenError, LookupError):
         return f"no model {shown(self.model)} is served here. There is {', '.join(sorted(self.served)) or 'none yet'}."
 
 
+class OutOfService(LeavenError, RuntimeError):
+    """A request names a model that somebody has unloaded."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return (
+            f"model {shown(self.model)} was unloaded on request. "
+            f"POST /v2/repository/models/{self.model}/load puts it back into service."
+        )
+
+
+class CannotLoad(LeavenError, RuntimeError):
+    """A model cannot be brought into service, or out of it."""
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(model, why)
+        self.model, self.why = model, why
+
+    def __str__(self) -> str:
+        return f"model {shown(self.model)} was not changed: {self.why}. The log of the gateway says more; try again."
+
+
+class NotOffered(LeavenError, NotImplementedError):
+    """A request is for a part of the protocol that this server does not have."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(what, instead)
+        self.what, self.instead = what, instead
+
+    def __str__(self) -> str:
+        return f"{self.what} are not offered here. {self.instead}"
+
+
 class UnknownVersion(LeavenError, LookupError):
     """A request names a version that is not loaded."""
 
@@ -77,6 +113,39 @@ class TooLarge(LeavenError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.what} is larger than {self.limit} bytes. Send it in parts."
+
+
+class HeadTooLarge(LeavenError, ValueError):
+    """The head of a request is longer than the gateway reads."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the request's headers are too many, or longer than {self.limit} bytes. Send fewer, or use the body."
+
+
+class UrlTooLong(LeavenError, ValueError):
+    """A request's path and query are longer than the gateway reads."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the request's URL is longer than {self.limit} bytes. Send what it says in the body."
+
+
+class TooManyConnections(LeavenError, RuntimeError):
+    """More callers are connected than this process takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.limit} connections are open to this worker. Use those you have again, or try in a second."
 
 
 class TooSlow(LeavenError, TimeoutError):
@@ -156,10 +225,16 @@ STATUS: tuple[tuple[type[LeavenError], int], ...] = (
     (BadFeature, 400),
     (UnknownModel, 404),
     (UnknownVersion, 404),
+    (OutOfService, 503),
+    (CannotLoad, 503),
+    (NotOffered, 501),
     (UnknownPath, 404),
     (WrongMethod, 405),
     (TooLarge, 413),
     (TooSlow, 408),
+    (HeadTooLarge, 431),
+    (UrlTooLong, 414),
+    (TooManyConnections, 503),
     (Overloaded, 503),
     (NotReady, 503),
     (ModelFailed, 503),

@@ -43,7 +43,9 @@ class Tabular:
     async def predict(self, model: str, scope: Scope, receive: Receive) -> Answer:
         """Answer the rows of a request."""
         headers = dict(scope["headers"])
-        body = await read_body(headers, receive, self._limits.body, seconds=self._limits.body_seconds)
+        body = await read_body(
+            headers, receive, self._limits.body, seconds=self._limits.body_seconds, room=self._limits.room
+        )
         serving = self._predicting.serving(model)
         schema = serving.table.schema
         written: _Written = decode_json(_decoder.decode, body)
@@ -81,7 +83,7 @@ def _sent_as(name: str, values: list[Any]) -> str:
     kinds = set(map(type, values)) - {type(None)}
     if kinds & {list, dict}:
         raise BadRequest(f"rows: feature {name!r}", "a list or an object is no value", "Send a number, text or null.")
-    return "text" if kinds == {str} or not kinds else "mixed" if str in kinds else "number"
+    return "text" if kinds == {str} else "number" if kinds and str not in kinds else "mixed"
 
 
 def _units(written: _Written, schema: Schema, header: str | None) -> list[str | None]:

@@ -93,8 +93,9 @@ def from_json(name: str, type_name: str, shape: Sequence[int], data: Any) -> Ten
         wrong = next(value for value in values if type(value) not in _TYPES[known.kind])
         raise BadRequest(where, f"{type_name} data holds {shown(wrong)}", f"Send {_SENT_AS[known.kind]} or null.")
     if known.kind == "int":
-        for value in values:
-            if value is not None and not known.low <= value <= known.high:
+        given = values if None not in values else [value for value in values if value is not None]
+        for value in (min(given), max(given)) if given else ():
+            if not known.low <= value <= known.high:
                 raise BadRequest(where, f"{shown(value)} does not fit {type_name}", "Use a wider datatype.")
     return Tensor(name, known.kind, shape, values)
 

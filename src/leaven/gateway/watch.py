@@ -19,6 +19,7 @@ import msgspec
 
 from leaven.experiments.routing import RoutingTable
 from leaven.gateway.models import ModelHost, TableRefused
+from leaven.gateway.withdrawals import Withdrawals
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class TableWatch:
         retry: float = 5.0,
         patience: float = 0.2,
         beside: Callable[[], None] = lambda: None,
+        withdrawals: Withdrawals | None = None,
     ) -> None:
         """Make a watch; all lengths in seconds.
 
@@ -67,13 +69,17 @@ class TableWatch:
             retry: Between two attempts to install a table that was refused.
             beside: What else is looked for where tables are, each time; it may raise as `source` does.
             patience: To wait for a table's versions before looking further; most are open by then.
+            withdrawals: Loops that are not to be served, whatever tables there are.
         """
         self._host, self._source, self._cache, self._timer = host, source, cache, timer
         self._every, self._beat, self._retry, self._patience = every, beat, retry, patience
         self._beside = beside
         self._reported: tuple[float, dict[str, int]] | None = None
+        self._withdrawals = withdrawals
+        self._looking = threading.RLock()  # whoever asks for another look waits for the one under way
         self._refused: dict[str, tuple[int, float]] = {}  # loop -> revision, time of the next attempt
-        self._opening: dict[str, tuple[int, threading.Thread]] = {}  # loop -> revision, who opens it
+        self._why: dict[str, tuple[RoutingTable, str]] = {}  # loop -> the table that was refused, and why
+        self._opening: dict[str, tuple[RoutingTable, threading.Thread]] = {}  # loop -> table, who opens it
         self._trouble: str | None = None
 
     def run(self, stop: threading.Event, *, looked: Callable[[], None], ready: Callable[[], None]) -> None:
@@ -99,7 +105,38 @@ class TableWatch:
         self._attempt(self._source.leave)
 
     def step(self) -> bool:
-        """Install what is newer, and report; return whether the source could be read."""
+        """Withdraw what is to be, install what is newer, and report; return whether the source could be read."""
+        with self._looking:
+            self._heed_withdrawals()
+            return self._step()
+
+    def look_again(self) -> None:
+        """Look at once for what is newest, refused tables included."""
+        with self._looking:
+            self._refused.clear()
+            self.step()
+            self.restore()
+
+    def opening(self) -> dict[str, RoutingTable]:
+        """Return the tables that are being opened, by loop."""
+        return {loop: table for loop, (table, opener) in list(self._opening.items()) if opener.is_alive()}
+
+    def refused(self) -> dict[str, tuple[RoutingTable, str]]:
+        """Return the newest tables that were refused, by loop, and why."""
+        return dict(self._why)
+
+    def _heed_withdrawals(self) -> None:
+        if self._withdrawals is None:
+            return
+        now = self._withdrawals.all()
+        for loop in [loop for loop in self._host.withdrawn if loop not in now]:
+            self._host.put_back(loop)
+        for loop, withdrawal in now.items():
+            if loop not in self._host.withdrawn:
+                self._host.withdraw(withdrawal)
+                logger.info("%s: out of service, on request", loop)
+
+    def _step(self) -> bool:
         read = self._attempt(self._look)
         now, revisions = self._timer(), self._host.revisions()
         due = self._reported is None or self._reported[1] != revisions or now - self._reported[0] >= self._beat
@@ -112,7 +149,7 @@ class TableWatch:
         if not self._cache.is_dir():
             return
         for path in sorted(self._cache.glob("*.json")):
-            if path.stem in self._host.serving or path.stem in self._opening:
+            if any(path.stem in known for known in (self._host.serving, self._opening, self._host.withdrawn)):
                 continue
             try:
                 table = msgspec.json.decode(path.read_bytes(), type=RoutingTable)
@@ -125,8 +162,9 @@ class TableWatch:
     def _look(self) -> None:
         self._forget_opened()
         for table in self._source.newer(self._host.revisions()):
-            revision, _ = self._opening.get(table.loop, (-1, None))
-            if revision != table.revision and self._is_due(table):
+            opening, _ = self._opening.get(table.loop, (None, None))
+            under_way = opening is not None and opening.revision == table.revision
+            if not under_way and table.loop not in self._host.withdrawn and self._is_due(table):
                 self._open(table)
         self._beside()
 
@@ -137,7 +175,7 @@ class TableWatch:
 
     def _open(self, table: RoutingTable) -> None:
         opening = threading.Thread(target=self._install, args=(table,), name=f"open {table.loop}", daemon=True)
-        self._opening[table.loop] = (table.revision, opening)
+        self._opening[table.loop] = (table, opening)
         opening.start()
         opening.join(self._patience)
         self._forget_opened()
@@ -158,8 +196,10 @@ class TableWatch:
             if revision != table.revision or again_at == 0.0:
                 logger.error("%s", refused)
             self._refused[table.loop] = (table.revision, self._timer() + self._retry)
+            self._why[table.loop] = (table, refused.why)
             return
         self._refused.pop(table.loop, None)
+        self._why.pop(table.loop, None)
         if installed:
             logger.info("%s: serving routing table %d", table.loop, table.revision)
             self._keep(table)

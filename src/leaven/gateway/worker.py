@@ -14,17 +14,31 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
 
 import uvicorn
 
 from leaven.gateway.app import Gateway
+from leaven.gateway.connection import Bounds, Connection, Watch
 from leaven.gateway.http import Receive, Scope, Send
 from leaven.gateway.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they are the ones who close
+
+
+class Beside(Protocol):
+    """A server of another protocol on the same event loop."""
+
+    async def start(self) -> None:
+        """Take calls."""
+        ...
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls, and give those under way so many seconds."""
+        ...
 
 
 def serve(
@@ -32,8 +46,10 @@ def serve(
     listening: socket.socket,
     *,
     last: Callable[[], Awaitable[None]],
+    bounds: Bounds,
     wrapped: App | None = None,
     certificate: Certificate | None = None,
+    beside: Beside | None = None,
     linger: float = 0.3,
     grace: int = 10,
     parent: int | None = None,
@@ -44,6 +60,8 @@ def serve(
         gateway: What answers.
         listening: A bound socket, shared with other workers; this process's copy is closed at the end.
         last: Done once every request has been answered.
+        bounds: Of each connection.
+        beside: Serves another protocol meanwhile.
         wrapped: The gateway as it is to be called, where something stands around it.
         certificate: What is shown to callers, who then speak TLS; None for plain HTTP.
         linger: Seconds in which open connections get to their next reply, before idle ones are closed.
@@ -51,7 +69,9 @@ def serve(
         parent: Descriptor of a pipe that the supervisor holds open: its end means that the supervisor is gone.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(gateway, wrapped or gateway, listening, certificate, last, linger, grace, parent))
+        runner.run(
+            _serve(gateway, wrapped or gateway, listening, certificate, last, bounds, beside, linger, grace, parent)
+        )
 
 
 async def _serve(
@@ -60,19 +80,22 @@ async def _serve(
     listening: socket.socket,
     certificate: Certificate | None,
     last: Callable[[], Awaitable[None]],
+    bounds: Bounds,
+    beside: Beside | None,
     linger: float,
     grace: int,
     parent: int | None,
 ) -> None:
+    connection: Any = partial(Connection, bounds=bounds, watch=Watch(), refused=gateway.note_refusal)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=connection,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=int(bounds.idle_seconds),
         timeout_graceful_shutdown=grace,
     )
     if certificate is not None:
@@ -85,6 +108,8 @@ async def _serve(
         loop.add_signal_handler(number, told.set)
     if parent is not None:
         loop.add_reader(parent, _ends(parent, told.set, loop))
+    if beside is not None:
+        await beside.start()
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(told.wait())
     renewing = None if certificate is None else asyncio.create_task(certificate.watch())
@@ -94,7 +119,7 @@ async def _serve(
         taking.close()  # other workers take the new connections; those open here go on
     await asyncio.sleep(linger)
     server.should_exit = True
-    await serving
+    await asyncio.gather(serving, *([beside.stop(grace)] if beside is not None else []))
     stopping.cancel()
     if renewing is not None:
         renewing.cancel()
