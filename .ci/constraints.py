@@ -1,6 +1,6 @@
 """Which version of each package do the supported Pythons agree on?
 
-For each Python: `pip install --dry-run --ignore-installed --report REPORT ".[dev,demo,postgres]"`, then
+For each Python: `pip install --dry-run --ignore-installed --report REPORT ".[dev,demo]"`, then
 `python .ci/constraints.py 3.11=REPORT 3.12=REPORT … > constraints.txt`, oldest Python first.
 """
 

@@ -44,7 +44,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 def opened(installation: Installation, version: str, *, apart: bool = True) -> Answerer:
-    opener = opener_for(installation.settings, timer=time.perf_counter, threads=None)
+    opener = opener_for(installation.settings, timer=time.perf_counter, clock=lambda: 0, threads=None)
     return opener(installation.digests[version], FLIGHTS, apart)
 
 
@@ -159,7 +159,7 @@ from pathlib import Path
 from leaven.cli.opening import opener_for
 from leaven.settings import settings_from
 from tests.gateway.installations import FLIGHTS
-opener = opener_for(settings_from({}, home=Path(sys.argv[1])), timer=time.perf_counter, threads=None)
+opener = opener_for(settings_from({}, home=Path(sys.argv[1])), timer=time.perf_counter, clock=lambda: 0, threads=None)
 answerer = opener(sys.argv[2], FLIGHTS, True)
 print("open", flush=True)
 time.sleep(60)
