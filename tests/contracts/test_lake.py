@@ -13,8 +13,9 @@ import duckdb
 import pytest
 
 from leaven.events.source import Span
-from leaven.storage.delta import LOG, SEQ, LeaseNotHeld
+from leaven.storage.delta import LOG, SEQ, LeaseNotHeld, added_files
 from leaven.storage.exporting import export_examples
+from leaven.storage.flusher import FlushIncomplete
 from leaven.storage.importing import import_history
 from leaven.storage.lake import Lake
 from leaven.storage.place import Place
@@ -196,6 +197,24 @@ def test_a_newest_commit_that_is_damaged_is_removed_and_made_again(lake_at: Lake
     rows = lake_at.open("fresh").tail("flights", 10)
     assert [(row["seq"], row["id"]) for row in rows] == [(1, "p1"), (2, "p2")]
     assert repair(table) == []
+
+
+def test_a_commit_whose_events_are_in_no_log_any_more_is_never_removed(lake_at: LakeAt):
+    """A data file that somebody deleted, or a disk forgot, is no power cut: what came later is not to go with it."""
+    for name in ("p1", "p2", "p3"):
+        seal(lake_at.folder, a_prediction(name))
+        lake_at.flusher().flush_once()
+    table = lake_at.table()
+    second = sorted(file.name for file in table.at(LOG).files() if file.name.endswith(".json"))[-2]
+    (lost, _), *_ = added_files(table.at(LOG).read(second))
+    table.remove(lost)
+    before = [file.name for file in table.at(LOG).files()]
+    seal(lake_at.folder, a_prediction("p4"), a_label("p1"))
+    with pytest.raises(FlushIncomplete, match="in no log any more, so nothing was removed"):
+        lake_at.flusher().flush_once()
+    assert [file.name for file in table.at(LOG).files()] == before
+    assert len(sealed(lake_at.folder / "wal")) == 1  # what is new waits
+    assert len(lake_at.open("fresh").tail("flights", 10, table="feedback")) == 1  # the other table took its own
 
 
 def test_the_table_opens_from_its_checkpoints_and_a_damaged_one_is_dropped(lake_at: LakeAt, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from leaven.doctor.finding import Examined, Subject
 from leaven.doctor.leases import with_lease
@@ -10,6 +11,7 @@ from leaven.storage.delta import EventTable, LiveFile
 from leaven.storage.lake import Lake
 from leaven.storage.place import Place
 from leaven.storage.repair import damaged, repair
+from leaven.storage.writers import is_logged
 
 _MANY, _SMALL = 200, 2**20  # files of a table, and their size in the mean, from which on reading suffers
 
@@ -76,7 +78,8 @@ def _read_all(subject: Subject, table: Place, live: list[LiveFile], found: Exami
 
 
 def _repairing(subject: Subject, table: Place) -> Callable[[], str]:
-    return lambda: with_lease(subject, "flusher", lambda: f"removed {', '.join(repair(table))}")
+    logged = partial(is_logged, subject.settings.wal)
+    return lambda: with_lease(subject, "flusher", lambda: f"removed {', '.join(repair(table, is_logged=logged))}")
 
 
 def _length(table: Place, path: str) -> int:

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,9 +25,9 @@ from leaven.storage.delta import EventTable, LeaseNotHeld, Rows
 from leaven.storage.frames import Reject, decode_segment
 from leaven.storage.lake import Lake
 from leaven.storage.quarantine import put_aside
-from leaven.storage.repair import repair
+from leaven.storage.repair import TableDamaged, repair
 from leaven.storage.rows import TableName, fault, table_from, table_of
-from leaven.storage.writers import SEALED, StoredSegment, StoredWriter, stored_writers
+from leaven.storage.writers import SEALED, StoredSegment, StoredWriter, is_logged, stored_writers
 
 BATCH_BYTES = 16 * 2**20  # of segments that share a commit
 COMPACT_EVERY = 50  # commits to one table
@@ -105,11 +106,9 @@ class Flusher:
                 others are done.
             LeaseNotHeld: another process may commit now, this one may not.
         """
-        if not self._repaired:
-            self._counts["repaired"] += sum(len(repair(table.place)) for table in self._lake.tables())
-            self._repaired = True
+        stuck = {} if self._repaired else self._repair()
+        self._repaired = not stuck
         before = self._counts["events"]
-        stuck: dict[Key, str] = {}
         unread: dict[str, str] = {}
         writers = stored_writers(self._wal)
         dead = [writer for writer in writers if writer.seal_if_dead()]
@@ -120,6 +119,17 @@ class Flusher:
         if stuck or unread:
             raise FlushIncomplete({"/".join(key): why for key, why in stuck.items()} | unread)
         return self._counts["events"] - before
+
+    def _repair(self) -> dict[Key, str]:
+        """Repair every table; those that cannot be take no events, the others do."""
+        stuck: dict[Key, str] = {}
+        for loop, name in self._lake.table_names():
+            try:
+                place = self._lake.table(loop, name).place
+                self._counts["repaired"] += len(repair(place, is_logged=partial(is_logged, self._wal)))
+            except TableDamaged as error:
+                stuck[loop, name] = str(error)
+        return stuck
 
     def run(self, stop: threading.Event, *, every: float = 0.5) -> None:
         """Flush every `every` seconds while the lease is held, and tend the tables; once more when `stop` is set.

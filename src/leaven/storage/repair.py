@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import zip_longest
 from urllib.parse import unquote
 
 import msgspec
 
+from leaven.errors import LeavenError
 from leaven.storage.delta import ERASED, LOG, SEQ, added_files
 from leaven.storage.place import Place
 
@@ -24,6 +25,20 @@ _UNSYNCED = 8  # commits that are made before all of them are synced: two or thr
 _log = logging.getLogger(__name__)
 
 
+class TableDamaged(LeavenError, RuntimeError):
+    """A table was damaged after its events had left the write-ahead log, by something other than a power cut."""
+
+    def __init__(self, table: str, commit: str, why: str) -> None:
+        super().__init__(table, commit, why)
+        self.table, self.commit, self.why = table, commit, why
+
+    def __str__(self) -> str:
+        return (
+            f"the table {self.table} is damaged at {self.commit}: {self.why}. Its events are in no log any more, so "
+            "nothing was removed. Put the missing file back, or restore a backup (leaven restore)."
+        )
+
+
 def damaged(table: Place) -> dict[str, str]:
     """Return what of the Delta log of `table` cannot be read, newest commit first, each name with the reason."""
     with table.said():
@@ -31,12 +46,23 @@ def damaged(table: Place) -> dict[str, str]:
         return _damaged_in(table, log, [file.name for file in log.files()])
 
 
-def repair(table: Place) -> list[str]:
-    """Remove from the Delta log of `table` what cannot be read, newest first; return what was removed and why."""
+def repair(table: Place, *, is_logged: Callable[[str, int], bool] = lambda writer, segment: True) -> list[str]:
+    """Remove from the Delta log of `table` what cannot be read, newest first; return what was removed and why.
+
+    Args:
+        table: Where the table is.
+        is_logged: Whether the write-ahead log still has this segment of this writer.
+    Raises:
+        TableDamaged: a commit would have to go whose events are in no log any more; nothing was removed.
+    """
     with table.said():
         log = table.at(LOG)
         files = log.files()
         found = _damaged_in(table, log, [file.name for file in files])
+        for name, why in found.items():
+            lost = [each for each in _segments_in(log, name) if not is_logged(*each)]
+            if lost:
+                raise TableDamaged(table.uri, name, why)
         removed = [f"{name} ({why})" for name, why in found.items()]
         for name in found:
             log.remove(name)
@@ -48,6 +74,19 @@ def repair(table: Place) -> list[str]:
             for what in removed:
                 _log.warning("repaired %s: removed %s", table.uri, what)
         return removed
+
+
+def _segments_in(log: Place, name: str) -> Iterator[tuple[str, int]]:
+    """The segments that a commit says it brought in, as far as it can be read: of each writer the last."""
+    if _version(name) is None:
+        return
+    for line in log.read(name).splitlines():
+        try:
+            brought = msgspec.json.decode(line).get("txn")
+            if brought is not None and brought["appId"] not in (SEQ, ERASED):
+                yield brought["appId"], brought["version"]
+        except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
+            return  # torn: it was being written
 
 
 def _damaged_in(table: Place, log: Place, names: list[str]) -> dict[str, str]:

@@ -197,6 +197,11 @@ def stored_writers(wal: Path) -> list[StoredWriter]:
     return [StoredWriter(path) for path in sorted(wal.iterdir()) if path.is_dir() and not path.name.startswith(".")]
 
 
+def is_logged(wal: Path, writer: str, segment: int) -> bool:
+    """Return whether the log still has this segment of this writer."""
+    return any((wal / writer / f"{segment:010d}{suffix}").exists() for suffix in (SEALED, OPEN))
+
+
 def watermark(wal: Path, now: datetime) -> datetime:
     """Return the moment up to which every event that was logged can be read from the lake.
 
