@@ -122,17 +122,12 @@ def run_worker(
     shadows = Shadows(log, timer=time.perf_counter)
     access = Access(required=asks_for_tokens(settings, listening.getsockname()), now=_wall_micros)
     shared, behind = SharedFacts(settings.run / "workers", log.writer), dict[str, float]()
-    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
-    predicting = _predicting(settings, host, shadows, log, clock, counters)
-    predicting.statistics.others = shared.others
     withdrawals = Withdrawals(settings.run / "withdrawn")
     watch = _watch(host, settings, access, log.writer, withdrawals)
     repository = Repository(host, watch, withdrawals, now=_wall_micros)
-    gateway = Gateway(
-        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
-        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter), others=shared.others, behind=behind.copy,
-        repository=repository,
-    )  # fmt: skip
+    counters = Counters(worker=log.writer, log=log.counters, trouble=lambda: log.trouble)
+    predicting = _predicting(settings, host, shadows, log, clock, counters, shared)
+    gateway = _gateway(settings, host, shadows, predicting, counters, access, repository, shared, behind)
     traced = _traced(gateway, settings, log.writer)
     beside = None if grpc is None else _grpc_at(grpc, gateway, predicting, repository, counters, access, settings)
     stop, looked = threading.Event(), threading.Event()
@@ -168,13 +163,40 @@ def run_worker(
 
 
 def _predicting(
-    settings: Settings, host: ModelHost, shadows: Shadows, log: WriteAheadLog, clock: Clock, counters: Counters
+    settings: Settings,
+    host: ModelHost,
+    shadows: Shadows,
+    log: WriteAheadLog,
+    clock: Clock,
+    counters: Counters,
+    shared: SharedFacts,
 ) -> Predicting:
     """The core that every protocol asks."""
     chance = Chance(new_id=lambda: os.urandom(16).hex(), timer=time.perf_counter)
-    return Predicting(
+    predicting = Predicting(
         host.serving, log, shadows, clock=clock, chance=chance, counters=counters,
         log_first=settings.log_before_reply, withdrawn=host.withdrawn,
+    )  # fmt: skip
+    predicting.statistics.others = shared.others
+    return predicting
+
+
+def _gateway(
+    settings: Settings,
+    host: ModelHost,
+    shadows: Shadows,
+    predicting: Predicting,
+    counters: Counters,
+    access: Access,
+    repository: Repository,
+    shared: SharedFacts,
+    behind: dict[str, float],
+) -> Gateway:
+    """The application that speaks HTTP."""
+    return Gateway(
+        host, predicting, shadows, counters=counters, version=__version__, limits=Limits(), access=access,
+        notes=Notes(slow=settings.slow_seconds, timer=time.perf_counter), others=shared.others, behind=behind.copy,
+        repository=repository,
     )  # fmt: skip
 
 
