@@ -187,7 +187,8 @@ def test_a_real_gateway_never_says_500_however_long_one_tries(gateway: RunningGa
 def test_a_fuzzer_that_watches_the_code_finds_nothing(target: str, tmp_path: Path):
     """A minute for each reader, from a few seeds, guided by coverage."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.gateway.fuzzing", target, str(tmp_path), "-max_total_time=60", "-max_len=600"],
+        [sys.executable, "-m", "tests.gateway.guided_fuzzing", target, str(tmp_path),
+         "-max_total_time=60", "-max_len=600"],
         cwd=Path(__file__).parents[2], env=os.environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import trustme
 from google.protobuf.json_format import ParseDict
 from tritonclient.grpc import service_pb2 as theirs
 from tritonclient.utils import InferenceServerException
@@ -34,6 +37,7 @@ from tests.gateway.installations import (
     good_artifact,
     installation_in,
 )
+from tests.gateway.test_access import given
 
 PAYLOADS = Path(__file__).parent / "oip"
 TYPES = Schema(
@@ -420,3 +424,56 @@ def test_a_port_that_is_taken_is_said(installation: Installation):
         )  # fmt: skip
     assert done.returncode != 0
     assert f"cannot listen on 127.0.0.1:{number}" in done.stderr
+
+
+# --- who may call, and over what ---
+
+
+def test_calls_need_the_tokens_that_requests_need(installation: Installation):
+    installation.publish(champion="1")
+    with gateway_on(replace(installation.settings, auth="on"), grpc=True) as gateway:
+        one_loop, _ = given(installation, "serve", only=["flights"])
+        until(lambda: gateway.ask("GET", "/v2", Authorization=f"Bearer {one_loop}").status == 200)
+        with grpc.insecure_channel(gateway.grpc) as channel:
+
+            def call(name: str, token: str | None, **sent: Any) -> Any:
+                asked, said = methods()[name]
+                method = channel.unary_unary(
+                    f"/{SERVICE}/{name}", request_serializer=asked.SerializeToString,
+                    response_deserializer=said.FromString,
+                )  # fmt: skip
+                metadata = [("authorization", f"Bearer {token}")] if token else []
+                return method(ParseDict(sent, asked()), timeout=30, metadata=metadata, wait_for_ready=True)
+
+            rows = {"inputs": [typed("carrier", "BYTES", bytesContents=["QUE="])]}
+            assert call("ServerLive", None).live
+            for token in (None, "lvn_wrong"):
+                for name, sent in (("ModelInfer", {"modelName": "flights", **rows}), ("ServerMetadata", {}),
+                                   ("RepositoryIndex", {}), ("RepositoryModelUnload", {"modelName": "flights"}),
+                                   ("ModelStatistics", {})):  # fmt: skip
+                    refused(lambda: call(name, token, **sent), grpc.StatusCode.UNAUTHENTICATED)  # noqa: B023
+            assert call("ModelInfer", one_loop, modelName="flights", **rows).model_version == "1"
+            for name, sent in (("ModelInfer", {"modelName": "hotels", **rows}), ("RepositoryIndex", {}),
+                               ("RepositoryModelUnload", {"modelName": "flights"}), ("ModelStatistics", {}),
+                               ):  # fmt: skip
+                refused(lambda: call(name, one_loop, **sent), grpc.StatusCode.PERMISSION_DENIED)  # noqa: B023
+
+
+def test_a_gateway_with_a_certificate_speaks_tls_over_grpc_too(installation: Installation, tmp_path: Path):
+    authority = trustme.CA()
+    pair = authority.issue_cert("localhost", "127.0.0.1")
+    pair.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    pair.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    installation.publish(champion="1")
+    settings = replace(installation.settings, tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem")
+    with gateway_on(settings, context=context, grpc=True) as gateway:
+        trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        with grpc.secure_channel(gateway.grpc, trusted) as channel:
+            live = channel.unary_unary(
+                f"/{SERVICE}/ServerLive", response_deserializer=methods()["ServerLive"][1].FromString
+            )
+            assert live(b"", timeout=30, wait_for_ready=True).live
+        with grpc.insecure_channel(gateway.grpc) as channel:
+            refused(lambda: channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=5), grpc.StatusCode.UNAVAILABLE)

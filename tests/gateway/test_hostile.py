@@ -11,13 +11,17 @@ import json
 import random
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from leaven.learners.artifact import ModelArtifact
 from tests.gateway.installations import RunningGateway, a_flight, gateway_on, installation_in
@@ -378,3 +382,25 @@ def test_a_body_that_nobody_wanted_does_not_hold_the_connection(gateway: Running
 def test_a_connection_goes_on_after_a_refusal_that_it_survived(gateway: RunningGateway):
     bad: Any = INFER + b"Content-Length: 2\r\n\r\n{}"
     assert statuses(exchange(gateway, bad + ASK)) == [400, 200]
+
+
+def test_refusals_reach_callers_over_tls_as_well(tmp_path: Path, artifacts_made: Mapping[str, ModelArtifact]):
+    authority = trustme.CA()
+    pair = authority.issue_cert("127.0.0.1")
+    pair.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    pair.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with installation_in(tmp_path, {"1": artifacts_made["1"]}) as installation:
+        installation.publish(champion="1")
+        settings = replace(installation.settings, tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem")
+        with gateway_on(settings, context=context) as gateway:
+            host, port = gateway.address.split(":")
+            for hostile, status in ((b"\0" * 99, 400), (b"GET / HTTP/1.1\r\nHost: " + b"a" * 200_000, 431)):
+                with (
+                    socket.create_connection((host, int(port)), timeout=20) as plain,
+                    context.wrap_socket(plain, server_hostname="127.0.0.1") as caller,
+                ):
+                    caller.sendall(hostile)
+                    assert refused_with(read_all(caller, quiet=1.0)) == status
+            assert gateway.infer(a_flight()).status == 200
