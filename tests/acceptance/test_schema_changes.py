@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.error
 import urllib.request
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ X, Z = 'Feature("x", "float")', 'Feature("z", "float")'
 
 
 def test_features_change_while_the_loop_serves(world: Worlds) -> None:
-    shop = world(at="promoted")
+    shop = _with_a_file_of_its_own(world(at="promoted"))
     shop.start_gateway()
     shop.start("controller")
     rule, before = shop.loop.label, _snapshots(shop)
@@ -56,7 +58,7 @@ def test_features_change_while_the_loop_serves(world: Worlds) -> None:
 
 
 def test_an_edit_that_cannot_be_taken_is_refused_and_what_runs_goes_on(world: Worlds) -> None:
-    shop = world(at="promoted")
+    shop = _with_a_file_of_its_own(world(at="promoted"))
     _edit(shop, 'Label("bought", above=0.5, within="6h")', 'Label("bought", within="6h")')
     _edit(shop, 'NotWorse("log_loss", margin=0.25, min_rows=50)', 'NotWorse("squared_error", margin=0.25)')
     refused = shop.run("events", "export", str(shop.loop_file), str(shop.home / "out.csv"), "--json")
@@ -66,6 +68,13 @@ def test_an_edit_that_cannot_be_taken_is_refused_and_what_runs_goes_on(world: Wo
     with shop.app.database.read() as connection:
         assert snapshots.snapshots(connection, "shop")
     assert shop.app.loop_names() == ["shop"]
+
+
+def _with_a_file_of_its_own(shop: World) -> World:
+    """The world with a copy of the loop file, which other worlds share, as the one that is registered."""
+    shop.loop_file = Path(shutil.copy(shop.loop_file, shop.home / "shop.py"))
+    shop.app.enter(shop.loop_file)
+    return shop
 
 
 def _edit(shop: World, before: str, after: str) -> None:

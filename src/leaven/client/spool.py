@@ -84,6 +84,7 @@ class Spool:
     @contextmanager
     def delivering(self) -> Iterator[bool]:
         """Be the one who delivers; False where another thread or process does already."""
+        self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have taken it away meanwhile
         handle = os.open(self.folder / "delivering", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             mine = _try_lock(handle)
