@@ -17,7 +17,7 @@ from leaven.cli.guess import guess
 from leaven.cli.sample import open_sample
 from leaven.errors import BadDefinition
 from leaven.loopfile import load_loop
-from leaven.storage.history_file import UnreadableFile
+from leaven.storage.data_file import UnreadableFile
 
 START = datetime(2024, 3, 1)
 
@@ -178,7 +178,7 @@ def test_a_file_is_not_written_over_unless_told_to(rentals, tmp_path, run):
 
 def test_strange_names_of_columns_and_files_stay_text(tmp_path, run):
     """Quotes, backslashes, line ends and SQL in names must reach the loop file as names, and nothing else."""
-    names = ['a "quoted" name', "back\\slash", "line\nend", 'x"; DROP VIEW sample; --', "brackets [<]>"]
+    names = ['a "quoted" name', "back\\slash", "line\nend", 'x"; DROP VIEW data; --', "brackets [<]>"]
     extra = {name: [float(i * 7 % (11 + n)) for i in range(3000)] for n, name in enumerate(names)}
     data = a_sample(tmp_path / "it's '''odd'''.parquet", rows=3000, **extra)
     path = tmp_path / "odd.py"

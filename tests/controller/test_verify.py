@@ -46,7 +46,7 @@ def test_a_decision_that_is_altered_is_found_out():
     driver = Watched(a_loop(), a_past(24, turns_on=7)).run(13)
     gate = driver.decisions("gate")[1]
     reports = [dict(report) for report in gate.evidence["reports"]]
-    reports[0]["difference"] = {**reports[0]["difference"], "total": 1e6}
+    reports[0]["difference"] = {**reports[0]["difference"], "centre": 1e6}
     forged = msgspec.structs.replace(gate, evidence={**gate.evidence, "reports": reports})
     assert judged_again(gate) == (gate.outcome, gate.why)
     assert judged_again(forged) != (gate.outcome, gate.why)

@@ -31,14 +31,14 @@ def test_the_moments_of_two_samples_add_up_to_those_of_both(one, two):
     both, joined = moments(one) + moments(two), moments(np.concatenate([one, two]))
     assert both.count == joined.count
     assert both.total == pytest.approx(joined.total, abs=1e-8)
-    assert both.squares == pytest.approx(joined.squares, rel=1e-12, abs=1e-8)
+    assert both.spread == pytest.approx(joined.spread, rel=1e-12, abs=1e-8)
 
 
 @given(samples, st.floats(0, 5))
 def test_scaled_moments_are_those_of_the_scaled_sample(sample, factor):
     ours, theirs = moments(sample).scaled(factor), moments(sample * factor)
     assert (ours.count, ours.total) == (theirs.count, pytest.approx(theirs.total, abs=1e-8))
-    assert ours.squares == pytest.approx(theirs.squares, rel=1e-9, abs=1e-8)
+    assert ours.spread == pytest.approx(theirs.spread, rel=1e-9, abs=1e-8)
 
 
 small = st.floats(-9, 9, width=32)
@@ -52,7 +52,7 @@ def test_the_excess_over_a_margin_is_that_of_each_pair(pair, margin):
     ours = paired_excess(moments(control), moments(treatment), moments(treatment - control), margin=margin)
     assert ours.count == theirs.count
     assert ours.total == pytest.approx(theirs.total, abs=1e-8)
-    assert ours.squares == pytest.approx(theirs.squares, rel=1e-9, abs=1e-7)
+    assert ours.spread == pytest.approx(theirs.spread, rel=1e-9, abs=1e-7)
 
 
 def test_without_a_margin_the_excess_is_the_difference_itself():

@@ -37,6 +37,9 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "decisions": ("leaven.cli.decisions", "Show what was decided, on what evidence, by what rule or person."),
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
     },
+    "Prove": {
+        "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
+    },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),
         "endpoint": ("leaven.cli.endpoint", "Let a server that runs elsewhere answer for a version."),

@@ -110,6 +110,6 @@ def _units_a_day(sample: Sample, guesses: Guesses) -> float:
     assert when is not None
     days = int(sample.value(f"count(DISTINCT CAST({quoted(when.column)} AS DATE))"))
     whom = quoted(guesses.unit.column) if guesses.unit else "n"
-    numbered = "(SELECT *, row_number() OVER () AS n FROM sample)"
+    numbered = "(SELECT *, row_number() OVER () AS n FROM data)"
     asked = f"SELECT DISTINCT {whom}, CAST({quoted(when.column)} AS DATE) FROM {numbered}"  # noqa: S608
     return sample.count(asked) / max(days, 1)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.storage.history_file import UnreadableFile
+from leaven.storage.data_file import UnreadableFile, opened, quoted
 
 Kind = Literal["text", "integer", "real", "truth", "time", "other"]
 
@@ -64,7 +64,7 @@ class Sample:
 
     def __init__(self, connection: Any, path: Path) -> None:
         self._connection, self.path = connection, path
-        described = self._rows("DESCRIBE sample")
+        described = self._rows("DESCRIBE data")
         self.columns = {str(name): self._profile(str(name), str(sql_type)) for name, sql_type, *_ in described}
 
     @property
@@ -74,17 +74,17 @@ class Sample:
 
     def value(self, expression: str) -> Any:
         """Return one aggregate over all rows; columns are written with `quoted`."""
-        return self._rows(f"SELECT {expression} FROM sample")[0][0]  # noqa: S608  # the expressions are ours
+        return self._rows(f"SELECT {expression} FROM data")[0][0]  # noqa: S608  # the expressions are ours
 
     def count(self, query: str) -> int:
-        """Return how many rows a query over `sample` gives."""
+        """Return how many rows a query over the view `data` gives."""
         return int(self._rows(f"SELECT count(*) FROM ({query})")[0][0])  # noqa: S608  # the queries are ours
 
     def numbers(self, *names: str) -> dict[str, NDArray[np.float64]]:
         """Return columns as float64, NaN where null or no number, from the same rows all over the file."""
         step = max(1, self.rows // _LOOKED_AT)
         asked = ", ".join(f"TRY_CAST({quoted(name)} AS DOUBLE) AS c{i}" for i, name in enumerate(names))
-        some = f"SELECT {asked} FROM (SELECT *, row_number() OVER () AS n FROM sample) WHERE n % {step} = 0"  # noqa: S608
+        some = f"SELECT {asked} FROM (SELECT *, row_number() OVER () AS n FROM data) WHERE n % {step} = 0"  # noqa: S608
         found = self._connection.execute(some).fetchnumpy()
         return {
             name: np.ma.filled(np.ma.asarray(found[f"c{i}"], dtype=np.float64), np.nan) for i, name in enumerate(names)
@@ -97,7 +97,7 @@ class Sample:
         if kind == "time":  # in UTC without a zone, as all times here
             bounds = f"min({q})::TIMESTAMP, max({q})::TIMESTAMP"
         counted = f"approx_count_distinct({q})" if kind in ("real", "other") else f"count(DISTINCT {q})"
-        row = self._rows(f"SELECT count(*), count({q}), {counted}, {bounds} FROM sample")[0]  # noqa: S608
+        row = self._rows(f"SELECT count(*), count({q}), {counted}, {bounds} FROM data")[0]  # noqa: S608
         return Column(name, kind, sql_type, *row)
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -112,29 +112,11 @@ def open_sample(path: Path) -> Iterator[Sample]:
     Raises:
         UnreadableFile: there is no such file, it is neither of the two kinds, or it has no rows.
     """
-    import duckdb
-
-    if not path.is_file():
-        raise UnreadableFile(str(path), "there is no such file")
-    reader = "read_csv" if path.suffix.lower() in (".csv", ".gz", ".tsv", ".txt") else "read_parquet"
-    literal = "'" + str(path).replace("'", "''") + "'"
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"CREATE VIEW sample AS SELECT * FROM {reader}({literal})")  # noqa: S608
+    with opened(path) as connection:
         sample = Sample(connection, path)
         if not sample.rows:
             raise UnreadableFile(str(path), "it has no rows")
         yield sample
-    except duckdb.Error as error:
-        raise UnreadableFile(str(path), str(error).splitlines()[0]) from error
-    finally:
-        connection.close()
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def days_between(first: datetime, last: datetime) -> float:

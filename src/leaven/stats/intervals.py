@@ -6,6 +6,8 @@ import math
 
 import msgspec
 
+from leaven.stats.comparison import Fixed, compare
+from leaven.stats.estimate import mean_estimate
 from leaven.stats.moments import Moments
 
 
@@ -31,22 +33,10 @@ def mean_interval(sample: Moments, *, alpha: float) -> Interval:
 
 
 def difference_interval(control: Moments, treatment: Moments, *, alpha: float) -> Interval:
-    """Return the interval of `treatment` mean minus `control` mean for two independent samples.
-
-    Source:
-        Welch (1947), with the Welch-Satterthwaite degrees of freedom:
-        df = (a + b)^2 / (a^2 / (n0 - 1) + b^2 / (n1 - 1)), a = v0 / n0, b = v1 / n1.
-    """
+    """Return the interval of `treatment` mean minus `control` mean for two independent samples (Welch's)."""
+    found = compare(mean_estimate(control), mean_estimate(treatment), Fixed(alpha))
     smaller = min(control.count, treatment.count)
-    difference = treatment.mean - control.mean
-    if smaller < 2:
-        return Interval(difference, -math.inf, math.inf, 1 - alpha, smaller)
-    a, b = control.variance / control.count, treatment.variance / treatment.count
-    if a + b == 0:
-        return Interval(difference, difference, difference, 1 - alpha, smaller)
-    df = (a + b) ** 2 / (a * a / (control.count - 1) + b * b / (treatment.count - 1))
-    half = _student(alpha, df) * math.sqrt(a + b)
-    return Interval(difference, difference - half, difference + half, 1 - alpha, smaller)
+    return Interval(found.difference, found.low, found.high, 1 - alpha, smaller)
 
 
 def _student(alpha: float, df: float) -> float:

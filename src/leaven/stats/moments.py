@@ -10,31 +10,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Moments(msgspec.Struct, frozen=True):
-    """Count, sum and sum of squares; two of them add up to the moments of both samples together."""
+class Moments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Count, mean and squared deviations; two of them add up to the moments of both samples together.
+
+    Deviations are from the mean, never from zero: far from zero (times, identifiers, revenue) the sum of squares less
+    the square of the sum has no digits left.
+
+    Source:
+        Chan, Golub and LeVeque (1983): with d = mean_b - mean_a and n = n_a + n_b,
+        mean = mean_a + d n_b / n, spread = spread_a + spread_b + d^2 n_a n_b / n.
+    """
 
     count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    centre: float = 0.0  # the mean, and 0 of nothing, for JSON has no NaN
+    spread: float = 0.0  # sum of the squared deviations from the centre
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
+        if not self.count or not other.count:
+            return self if self.count else other
+        count, apart = self.count + other.count, other.centre - self.centre
+        return Moments(
+            count,
+            self.centre + apart * (other.count / count),
+            self.spread + other.spread + apart * apart * (self.count * other.count / count),
+        )
 
     @property
     def mean(self) -> float:
         """The mean; NaN of nothing."""
-        return self.total / self.count if self.count else math.nan
+        return self.centre if self.count else math.nan
+
+    @property
+    def total(self) -> float:
+        """The sum."""
+        return self.count * self.centre
 
     @property
     def variance(self) -> float:
         """The unbiased variance, never negative; NaN of fewer than two."""
-        if self.count < 2:
-            return math.nan
-        return max(0.0, (self.squares - self.total * self.total / self.count) / (self.count - 1))
+        return self.spread / (self.count - 1) if self.count > 1 else math.nan
 
     def scaled(self, factor: float) -> Moments:
         """Return the moments of the sample times `factor`."""
-        return Moments(self.count, factor * self.total, factor * factor * self.squares)
+        return Moments(self.count, factor * self.centre, factor * factor * self.spread)
 
 
 def paired_excess(control: Moments, treatment: Moments, difference: Moments, *, margin: float) -> Moments:
@@ -46,19 +64,25 @@ def paired_excess(control: Moments, treatment: Moments, difference: Moments, *, 
     Args:
         control: Moments of one side of the pairs.
         treatment: Moments of the other side.
-        difference: Moments of treatment minus control; its squares tell how the two go together.
+        difference: Moments of treatment minus control; its spread tells how the two go together.
         margin: Share of the control, 0 or more; at 0 the result is `difference`.
     Source:
-        With e = d - m c: e^2 = d^2 - 2 m c d + m^2 c^2, and 2 c d = t^2 - c^2 - d^2 as t = c + d.
+        With e = d - m c: var(e) = var(d) - 2 m cov(c, d) + m^2 var(c), and 2 cov(c, d) = var(t) - var(c) - var(d),
+        as t = c + d.
     """
-    twice_products = treatment.squares - control.squares - difference.squares
-    squares = difference.squares - margin * twice_products + margin * margin * control.squares
-    return Moments(difference.count, difference.total - margin * control.total, squares)
+    twice_products = treatment.spread - control.spread - difference.spread
+    spread = difference.spread - margin * twice_products + margin * margin * control.spread
+    return Moments(difference.count, difference.centre - margin * control.centre, max(0.0, spread))
 
 
 def moments(values: NDArray[np.float64]) -> Moments:
     """Return the moments of a one-dimensional sample."""
-    return Moments(len(values), float(values.sum()), float(np.dot(values, values)))
+    if not len(values):
+        return Moments()
+    centre = float(values.mean())
+    apart = values - centre
+    # What rounding left in the mean is taken out of the squares again.
+    return Moments(len(values), centre, max(0.0, float(np.dot(apart, apart)) - float(apart.sum()) ** 2 / len(values)))
 
 
 def unit_means(unit: NDArray[np.object_] | Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:

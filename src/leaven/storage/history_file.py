@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.errors import BadDefinition, LeavenError
+from leaven.errors import BadDefinition
 from leaven.events.labels import Happens
 from leaven.loop import Loop
+from leaven.storage.data_file import opened, quoted
 from leaven.training.encoding import as_category
 
 _ROW = '"leaven: row of the file"'  # beside the file's own columns, whatever these are called
@@ -32,17 +33,6 @@ class History:
         return len(self.at)
 
 
-class UnreadableFile(LeavenError, ValueError):
-    """A data file could not be read as what it was given for."""
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(path, why)
-        self.path, self.why = path, why
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.why}. Give a Parquet or CSV file with a header."
-
-
 def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -> History:
     """Read the columns that `loop` names from a Parquet or CSV file, with DuckDB.
 
@@ -56,25 +46,14 @@ def read_history(path: Path, loop: Loop, *, time: str, label_time: str | None) -
         UnreadableFile: there is no such file, or it is neither of the two kinds.
         BadDefinition: a column that is needed is not there or does not hold what it must.
     """
-    import duckdb
-
-    if not path.is_file():
-        raise UnreadableFile(str(path), "there is no such file")
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET TimeZone = 'UTC'")  # else times with a zone are cast to the machine's own
-        reader = "read_csv(?)" if path.suffix.lower() in (".csv", ".gz", ".tsv", ".txt") else "read_parquet(?)"
-        described = connection.execute(f"DESCRIBE SELECT * FROM {reader}", [str(path)]).fetchall()  # noqa: S608
+    with opened(path) as connection:
+        described = connection.execute("DESCRIBE data").fetchall()
         present = {str(row[0]): str(row[1]) for row in described}
         chosen = _columns(loop, present, time=time, label_time=label_time, where=str(path))
-        asked = ", ".join(f"{expression} AS {_quoted(name)}" for name, expression in chosen.items())
-        numbered = f"SELECT *, row_number() OVER () AS {_ROW} FROM {reader}"  # noqa: S608
+        asked = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in chosen.items())
+        numbered = f"SELECT *, row_number() OVER () AS {_ROW} FROM data"  # noqa: S608
         query = f'SELECT {asked} FROM ({numbered}) ORDER BY "at", {_ROW}'  # noqa: S608
-        columns: dict[str, Any] = connection.execute(query, [str(path)]).fetchnumpy()
-    except duckdb.Error as error:
-        raise UnreadableFile(str(path), str(error).splitlines()[0]) from error
-    finally:
-        connection.close()
+        columns: dict[str, Any] = connection.execute(query).fetchnumpy()
     return _history(loop, columns, where=str(path))
 
 
@@ -87,26 +66,22 @@ def _columns(loop: Loop, present: dict[str, str], *, time: str, label_time: str 
         raise BadDefinition(where, f"it has no column {', '.join(missing)}", f"It has {', '.join(present)}.")
     own = f"'row ' || {_ROW}"  # a request that names no unit is a unit of its own, as in the gateway
     chosen = {
-        "at": f"CAST({_quoted(time)} AS TIMESTAMP)",
-        "label_at": f"CAST({_quoted(label_time or time)} AS TIMESTAMP)",
+        "at": f"CAST({quoted(time)} AS TIMESTAMP)",
+        "label_at": f"CAST({quoted(label_time or time)} AS TIMESTAMP)",
         "outcome": _outcome(loop),
-        "unit": f"coalesce(CAST({_quoted(loop.unit)} AS VARCHAR), {own})" if loop.unit in present else own,
+        "unit": f"coalesce(CAST({quoted(loop.unit)} AS VARCHAR), {own})" if loop.unit in present else own,
     }
     for feature in loop.features:
-        column, text = _quoted(feature.name), feature.type == "category" and present[feature.name] not in _FRACTIONAL
+        column, text = quoted(feature.name), feature.type == "category" and present[feature.name] not in _FRACTIONAL
         column = f"CAST({column} AS BOOLEAN)" if feature.type == "bool" else column
         chosen[f"f_{feature.name}"] = f"CAST({column} AS {'VARCHAR' if text else 'DOUBLE'})"
     return chosen
 
 
 def _outcome(loop: Loop) -> str:
-    reported = f"CAST({_quoted(loop.label.name)} AS DOUBLE)"
+    reported = f"CAST({quoted(loop.label.name)} AS DOUBLE)"
     # An event that did not happen is nothing that came back.
     return f"NULLIF({reported}, 0)" if isinstance(loop.label, Happens) else reported
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _history(loop: Loop, columns: dict[str, Any], *, where: str) -> History:

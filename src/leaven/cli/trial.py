@@ -1,0 +1,161 @@
+"""`leaven trial`: what a trial's data say, and how large a trial must be."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leaven.cli.output import DONE, NO, AsJson, emit
+from leaven.errors import BadDefinition
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from leaven.experiments.measures import Measure
+    from leaven.stats.comparison import Rule
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Method(StrEnum):
+    """How far is far enough."""
+
+    fixed = "fixed"
+
+
+class SplitTest(StrEnum):
+    """How a split is judged."""
+
+    chi2 = "chi2"
+
+
+@app.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV file: a row per unit, or several with --unit.")],
+    arm: Annotated[str, typer.Option("--arm", help="Column: the arm of the row's unit.")],
+    control: Annotated[str, typer.Option("--control", help="The arm that the others are compared with.")],
+    unit: Annotated[str | None, typer.Option("--unit", help="Column: the unit. Default: every row is one.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Column whose mean per unit is compared; repeat for more.")
+    ] = None,
+    ratio: Annotated[
+        list[str] | None, typer.Option("--ratio", help="NUM/DEN: two columns whose totals' ratio is compared; repeat.")
+    ] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option("--covariate", help="METRIC=COL: adjust a metric by a column from before the exposure; repeat."),
+    ] = None,
+    lower_is_better: Annotated[
+        list[str] | None, typer.Option("--lower-is-better", help="A metric of which less is better; repeat.")
+    ] = None,
+    mature: Annotated[
+        str | None, typer.Option("--mature", help="Column: whether the outcome is final. Only such units are compared.")
+    ] = None,
+    slices: Annotated[list[str] | None, typer.Option("--slice", help="Column to compare within; repeat.")] = None,
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")
+    ] = None,
+    method: Annotated[Method, typer.Option("--method", help="How far is far enough.")] = Method.fixed,
+    alpha: Annotated[float, typer.Option("--alpha", help="Error of each comparison, two-sided.")] = 0.05,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the arms of a trial, from a file of its units.
+
+    The first metric decides. More is better, unless --lower-is-better says otherwise.
+    """
+    from leaven.cli.trial_tables import show_analysis
+    from leaven.experiments.analysis import analyse
+    from leaven.storage.trial_file import TrialColumns, read_sums
+
+    measures = _measures(metric or [], ratio or [], covariate or [], lower_is_better or [])
+    planned = _shares("--shares", shares) if shares is not None else {}
+    rule = _rule(method, _alpha(alpha))
+    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ())))
+    found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=planned)
+    emit(found, as_json=as_json, human=lambda out: show_analysis(found, sums, control, alpha, out))
+
+
+@app.command()
+def srm(
+    counts: Annotated[str, typer.Option("--counts", help="Units seen in each arm, as 8200,7800.")],
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="Planned shares of the same arms, as 1,1. Default: even.")
+    ] = None,
+    method: Annotated[SplitTest, typer.Option("--method", help="How the split is judged.")] = SplitTest.chi2,
+    alpha: Annotated[float, typer.Option("--alpha", help="A split less likely than this is broken.")] = 0.01,
+    as_json: AsJson = False,
+) -> None:
+    """Ask whether the arms got their planned shares of the units; exit code 1 where they did not."""
+    from leaven.stats.split import split_p_value
+
+    seen = _numbers("--counts", counts)
+    planned = _numbers("--shares", shares) if shares is not None else [1.0] * len(seen)
+    p_value = split_p_value(seen, planned)
+    broken = p_value < _alpha(alpha)
+    data = {"p_value": p_value, "e_value": None, "broken": broken, "method": method.value}
+
+    def human(out: Console) -> None:
+        answer = "[red]broken[/red]: not the planned split" if broken else "as planned, as far as one can tell"
+        out.print(f"{answer} (p = {p_value:.4g}, {method.value}; broken below {alpha:g})")
+
+    emit(data, as_json=as_json, human=human)
+    raise typer.Exit(NO if broken else DONE)
+
+
+def _rule(method: Method, alpha: float) -> Rule:
+    from leaven.stats.comparison import Fixed
+
+    return Fixed(alpha)
+
+
+def _measures(metrics: list[str], ratios: list[str], covariates: list[str], lower: list[str]) -> list[Measure]:
+    from leaven.experiments.measures import Measure
+
+    adjusted = dict(_pair("--covariate", given, "=", "METRIC=COL") for given in covariates)
+    measures = []
+    for name in (*metrics, *ratios):
+        numerator, denominator = _pair("--ratio", name, "/", "NUM/DEN") if name in ratios else (name, None)
+        by = adjusted.pop(name, None)
+        x = () if by is None else (by,) if denominator is None else _pair("--covariate", by, "/", "NUM/DEN=XNUM/XDEN")
+        measures.append(Measure(numerator, denominator, x, name in lower))
+    names = [measure.name for measure in measures]
+    if not names:
+        raise BadDefinition("--metric", "there is nothing to compare", "Name a column, or two as --ratio NUM/DEN.")
+    strange = [name for name in (*adjusted, *lower) if name not in names]
+    twice = [name for name in names if names.count(name) > 1]
+    if strange or twice:
+        what = f"{strange[0]!r} is not among them" if strange else f"{twice[0]!r} comes twice"
+        raise BadDefinition("metrics", what, f"They are {', '.join(dict.fromkeys(names))}.")
+    return measures
+
+
+def _pair(option: str, given: str, sign: str, form: str) -> tuple[str, str]:
+    left, found, right = given.rpartition(sign) if sign == "=" else given.partition(sign)
+    if not found or not left or not right:
+        raise BadDefinition(option, f"{given!r} has not the form {form}", f"Write it as {form}.")
+    return left, right
+
+
+def _shares(option: str, given: str) -> dict[str, float]:
+    pairs = [_pair(option, each, "=", "ARM=SHARE") for each in given.split(",")]
+    values = _numbers(option, ",".join(share for _, share in pairs))
+    named = dict(zip((name.strip() for name, _ in pairs), values, strict=True))
+    if len(named) < len(pairs):
+        raise BadDefinition(option, "an arm comes twice", "Give each arm one share.")
+    return named
+
+
+def _numbers(option: str, given: str) -> list[float]:
+    try:
+        return [float(each) for each in given.split(",")]
+    except ValueError as error:
+        raise BadDefinition(option, f"{given!r} is no list of numbers", "Write it as 8200,7800.") from error
+
+
+def _alpha(given: float) -> float:
+    if not 0 < given < 1:
+        raise BadDefinition("--alpha", f"{given:g} is no error rate", "Give more than 0 and less than 1.")
+    return given

@@ -1,0 +1,69 @@
+"""How does a person read the analysis of a trial?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from leaven.experiments.analysis import Analysis, Result
+    from leaven.experiments.measures import Sums
+
+_COLOURS = {"promote": "green", "stop": "red", "hold": "yellow"}
+
+
+def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: Console) -> None:
+    """Print arms, split, results and verdict."""
+    out.print(_arms(sums, control))
+    split = "[red]broken[/red]" if found.srm.broken else "as planned"
+    out.print(f"split: {split} (p = {found.srm.p_value:.3g}, {found.srm.method})\n")
+    out.print(_results(found, alpha))
+    decision = found.verdict.decision
+    colour = _COLOURS.get(decision, "bold")
+    out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
+
+
+def _arms(sums: Sums, control: str) -> Table:
+    table = Table(box=None)
+    for heading in ("arm", "units", "mature"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for arm, units in sums.units.items():
+        table.add_row(f"{arm} (control)" if arm == control else arm, f"{units:,}", f"{sums.mature[arm]:,}")
+    return table
+
+
+def _results(found: Analysis, alpha: float) -> Table:
+    table = Table(box=None)
+    level = f"{100 * (1 - alpha):g} %"
+    sliced = any(row.slice is not None for row in found.results)
+    for heading in (*(("slice",) if sliced else ()), "metric", "arm"):
+        table.add_column(heading)
+    for heading in ("control", "arm", "difference", level, "relative", level, "p"):
+        table.add_column(heading, justify="right")
+    for row in found.results:
+        table.add_row(*((row.slice or "all",) if sliced else ()), row.metric, row.arm, *_numbers(row, alpha))
+    return table
+
+
+def _numbers(row: Result, alpha: float) -> list[str]:
+    p = f"{row.p_value:.3g}"
+    return [
+        _number(row.control_mean), _number(row.arm_mean), _number(row.difference, sign="+"), _interval(row.ci, "+.4g", 1),
+        _percent(row.relative), _interval(row.relative_ci, "+.2f", 100), f"[bold]{p}[/bold]" if row.p_value < alpha else p,
+    ]  # fmt: skip
+
+
+def _number(value: float | None, *, sign: str = "") -> str:
+    return "" if value is None else format(value, f"{sign}.4g")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:+.2f} %"
+
+
+def _interval(bounds: tuple[float | None, float | None], form: str, factor: float) -> str:
+    low, high = ("?" if bound is None else format(factor * bound, form) for bound in bounds)
+    return "" if bounds == (None, None) else rf"\[{low}, {high}]"

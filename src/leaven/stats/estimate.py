@@ -1,0 +1,90 @@
+"""How well is one number of one arm known?
+
+Means, ratios, adjusted means, quantiles and qualities of models end in the same three numbers; whatever compares arms
+needs no more.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+
+from leaven.stats.comoments import Comoments
+from leaven.stats.moments import Moments
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A value, the variance of that value (its standard error squared), and the units it rests on."""
+
+    value: float
+    variance: float
+    n: int
+
+
+def mean_estimate(sample: Moments) -> Estimate:
+    """Return the mean with its variance; a proportion is the mean of zeros and ones."""
+    return Estimate(sample.mean, sample.variance / sample.count if sample.count > 1 else math.nan, sample.count)
+
+
+def ratio_estimate(sample: Comoments) -> Estimate:
+    """Return the ratio of two means with its variance; NaN where the denominator's mean is 0.
+
+    Precision, recall and F1 are such ratios (F1 = 2 TP / (2 TP + FP + FN)), and so is every mean per row where the
+    unit of assignment has several rows.
+
+    Args:
+        sample: Of the numerator and the denominator per unit.
+    Source:
+        Deng, Knoblich and Lu (KDD 2018), section 2: var(R) = var(M - R D) / (n mean(D)^2).
+    """
+    if not sample.count or sample.centres[1] == 0:
+        return Estimate(math.nan, math.nan, sample.count)
+    ratio = sample.centres[0] / sample.centres[1]
+    linear = sample.along((1 / sample.centres[1], -ratio / sample.centres[1]))
+    return Estimate(ratio, mean_estimate(linear).variance, sample.count)
+
+
+def adjusted_estimates(control: Comoments, arm: Comoments) -> tuple[Estimate, Estimate]:
+    """Return both arms' estimates, less what a covariate from before the exposure explains (CUPED, CUPAC).
+
+    The mean of the first of two numbers, adjusted by the second; or, of four numbers (M, D, X, Y), the ratio M / D
+    adjusted by the ratio X / Y. The difference is unbiased only if the arm cannot have changed the covariate; a frozen
+    champion's score is a good one.
+
+    Source:
+        Deng, Xu, Kohavi and Walker (WSDM 2013), section 3: y - theta (x - mean x), theta = cov(x, y) / var(x), over
+        both arms together.
+    """
+    pooled = control + arm
+    theta = _theta(pooled)
+    return _adjusted(control, theta, pooled), _adjusted(arm, theta, pooled)
+
+
+def _theta(pooled: Comoments) -> float:
+    metric, covariate = _gradients(pooled)
+    covariance = pooled.covariance()
+    explained = covariate @ covariance @ covariate
+    return float(metric @ covariance @ covariate / explained) if explained > 0 else 0.0
+
+
+def _adjusted(sample: Comoments, theta: float, pooled: Comoments) -> Estimate:
+    metric, covariate = _gradients(sample)
+    variance = mean_estimate(sample.along(metric - theta * covariate)).variance
+    value = _values(sample)[0] - theta * (_values(sample)[1] - _values(pooled)[1])
+    return Estimate(value, variance, sample.count)
+
+
+def _values(sample: Comoments) -> tuple[float, float]:
+    """The metric and the covariate."""
+    centres = sample.centres
+    return (centres[0], centres[1]) if len(centres) == 2 else (centres[0] / centres[1], centres[2] / centres[3])
+
+
+def _gradients(sample: Comoments) -> tuple[np.ndarray, np.ndarray]:
+    """How the metric and the covariate move with the means that they are made of."""
+    if len(sample.centres) == 2:
+        return np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    (_, d, _, y), (metric, covariate) = sample.centres, _values(sample)
+    return np.array([1 / d, -metric / d, 0, 0]), np.array([0, 0, 1 / y, -covariate / y])

@@ -1,0 +1,117 @@
+"""Does `leaven trial` answer as promised: names in JSON, tables for people, exit codes, errors that name the cell?"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from leaven.cli import main
+
+
+@pytest.fixture
+def asked(capsys):
+    """Return a function that runs a command and gives its exit code, and its answer: JSON where asked for, else text."""
+
+    def ask(*arguments: str):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        text = capsys.readouterr().out
+        return int(left.value.code or 0), json.loads(text) if "--json" in arguments else text
+
+    return ask
+
+
+@pytest.fixture
+def shop(tmp_path):
+    rng, n = np.random.default_rng(3), 2_000
+    arm = rng.choice(["new", "old"], n)
+    before = rng.gamma(2, 5, n)
+    views = rng.poisson(6, n) + 1
+    data = pd.DataFrame(
+        {"user": [f"u{i}" for i in range(n)], "arm": arm, "before": before, "views": views,
+         "revenue": 0.8 * before + rng.normal(5, 4, n) + (arm == "new"), "clicks": rng.binomial(views, 0.2),
+         "country": rng.choice(["DE", "FR"], n)}
+    )  # fmt: skip
+    path = tmp_path / "shop.csv"
+    data.to_csv(path, index=False)
+    return path, data
+
+
+def test_analyze_answers_with_the_promised_names(asked, shop):
+    path, data = shop
+    code, answer = asked("trial", "analyze", str(path), "--arm", "arm", "--control", "old", "--unit", "user",
+                         "--metric", "revenue", "--ratio", "clicks/views", "--slice", "country", "--json")  # fmt: skip
+    assert code == 0
+    assert set(answer) >= {"arms", "srm", "results", "verdict"}
+    assert answer["arms"] == data["arm"].value_counts().sort_index().to_dict()
+    assert answer["srm"]["broken"] is False
+    assert answer["srm"]["p_value"] == pytest.approx(stats.chisquare(list(answer["arms"].values())).pvalue)
+    assert len(answer["results"]) == 6
+    promised = {"metric", "arm", "control_mean", "arm_mean", "difference", "ci", "relative", "relative_ci", "p_value",
+                "statistic", "method", "slice"}  # fmt: skip
+    assert all(set(row) >= promised for row in answer["results"])
+    first, by_arm = answer["results"][0], data.groupby("arm")["revenue"]
+    theirs = stats.ttest_ind(by_arm.get_group("new"), by_arm.get_group("old"), equal_var=False)
+    interval = theirs.confidence_interval()
+    assert (first["metric"], first["arm"], first["method"], first["slice"]) == ("revenue", "new", "fixed", None)
+    assert (first["p_value"], first["statistic"]) == pytest.approx((theirs.pvalue, theirs.statistic))
+    assert first["ci"] == pytest.approx([interval.low, interval.high])
+    assert {row["slice"] for row in answer["results"]} == {None, "country=DE", "country=FR"}
+    assert answer["verdict"]["decision"] == "promote"
+    assert "revenue" in answer["verdict"]["why"]
+
+
+def test_analyze_shows_a_person_what_it_tells_a_program(asked, shop):
+    code, text = asked("trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--metric", "revenue",
+                       "--covariate", "revenue=before")  # fmt: skip
+    assert code == 0
+    for said in ("old (control)", "split: as planned", "revenue", "95 %", "promote: new is better"):
+        assert said in text
+
+
+def test_less_can_be_better(asked, shop):
+    _, answer = asked("trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--metric", "revenue",
+                      "--lower-is-better", "revenue", "--json")  # fmt: skip
+    assert answer["verdict"]["decision"] == "stop"
+
+
+def test_no_verdict_stands_on_a_broken_split(asked, shop):
+    _, answer = asked("trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--metric", "revenue",
+                      "--shares", "old=0.7,new=0.3", "--json")  # fmt: skip
+    assert answer["srm"]["broken"] is True
+    assert answer["verdict"]["decision"] == "stop"
+    assert "split" in answer["verdict"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metric", "income"], "no column income"),
+        (["--metric", "user"], "column user, row 1: 'u0' is no number"),
+        ([], "nothing to compare"),
+        (["--ratio", "clicks"], "'clicks' has not the form NUM/DEN"),
+        (["--metric", "revenue", "--covariate", "clicks=before"], "'clicks' is not among them"),
+        (["--metric", "revenue", "--metric", "revenue"], "'revenue' comes twice"),
+        (["--metric", "revenue", "--alpha", "5"], "5 is no error rate"),
+        (["--metric", "revenue", "--control", "gone"], "the arms are new, old"),
+        (["--metric", "revenue", "--shares", "old=1"], "new is not in both"),
+    ],
+)
+def test_wrong_use_says_what_and_where(asked, shop, arguments, said):
+    code, answer = asked("trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", *arguments, "--json")
+    assert code == 2
+    assert said in answer["error"]
+
+
+def test_srm_says_whether_the_split_holds(asked):
+    code, answer = asked("trial", "srm", "--counts", "8200,7800", "--shares", "1,1", "--json")
+    assert (code, answer["broken"]) == (1, True)
+    assert answer["p_value"] == pytest.approx(0.001565, abs=5e-7)
+    code, answer = asked("trial", "srm", "--counts", "5010,4990", "--json")
+    assert (code, answer["broken"]) == (0, False)
+    assert "as planned" in asked("trial", "srm", "--counts", "5010,4990")[1]
+    assert asked("trial", "srm", "--counts", "many", "--json")[0] == 2
