@@ -14,7 +14,7 @@ from leaven.cli import main
 
 @pytest.fixture
 def asked(capsys):
-    """Return a function that runs a command and gives its exit code, and its answer: JSON where asked for, else text."""
+    """Return a function that runs a command and gives its exit code and answer: JSON where asked for, else text."""
 
     def ask(*arguments: str):
         with pytest.raises(SystemExit) as left:
@@ -115,3 +115,42 @@ def test_srm_says_whether_the_split_holds(asked):
     assert (code, answer["broken"]) == (0, False)
     assert "as planned" in asked("trial", "srm", "--counts", "5010,4990")[1]
     assert asked("trial", "srm", "--counts", "many", "--json")[0] == 2
+
+
+def test_srm_holds_at_every_look_if_asked_to(asked):
+    looks = ["--counts", "2600,2400", "--counts", "2750,2550", "--counts", "2850,2850"]
+    code, answer = asked("trial", "srm", *looks, "--method", "sequential", "--json")
+    assert (code, answer["broken"]) == (1, True)
+    assert (answer["p_value"], answer["e_value"]) == pytest.approx((0.004653, 11.320073), abs=5e-7)
+
+
+def test_boundaries_are_those_of_the_plan(asked):
+    code, answer = asked("trial", "boundaries", "--looks", ".25,.5,.75,1", "--alpha", ".05", "--sides", "2", "--rho",
+                         "3", "--json")  # fmt: skip
+    assert code == 0
+    assert answer["z"] == pytest.approx([3.359354, 2.760371, 2.359327, 2.029257], abs=5e-5)
+    assert "2.029" in asked("trial", "boundaries", "--looks", ".25,.5,.75,1")[1]
+    pocock = asked("trial", "boundaries", "--looks", ".5,1", "--spending", "pocock", "--json")[1]["z"]
+    assert pocock == pytest.approx([2.157, 2.201], abs=1e-3)
+    assert asked("trial", "boundaries", "--looks", ".5,.25", "--json")[0] == 2
+
+
+def test_a_group_sequential_analysis_waits_for_its_boundary(asked, shop):
+    ask = ["trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--ratio", "clicks/views",
+           "--method", "group-sequential", "--json"]  # fmt: skip
+    code, answer = asked(*ask, "--planned", "4000", "--looks", ".25")
+    assert (code, answer["verdict"]["decision"], answer["srm"]["method"]) == (0, "continue", "sequential")
+    row = answer["results"][0]
+    half = (row["ci"][1] - row["ci"][0]) / 2
+    assert half / row["standard_error"] == pytest.approx(2.7604, abs=0.01)
+    assert asked(*ask, "--planned", "2000")[1]["verdict"]["decision"] == "not enough evidence"
+    assert "needs a plan" in asked(*ask)[1]["error"]
+    assert "after a look at 1" in asked(*ask, "--planned", "2000", "--looks", "1")[1]["error"]
+
+
+def test_a_confidence_sequence_is_wider_than_a_fixed_interval(asked, shop):
+    ask = ["trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--metric", "revenue", "--json"]
+    fixed, always = asked(*ask)[1], asked(*ask, "--method", "confidence-sequence")[1]
+    widths = [found["results"][0]["ci"][1] - found["results"][0]["ci"][0] for found in (fixed, always)]
+    assert 1.3 < widths[1] / widths[0] < 2.5
+    assert always["results"][0]["method"] == "confidence-sequence"

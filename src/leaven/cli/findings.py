@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.cli.leaks import leaks
-from leaven.cli.sample import Column, Sample, days_between, quoted
+from leaven.cli.sample import Column, Sample, days_between
 from leaven.controller.history import HistoryLog
 from leaven.curation.snapshot import define_snapshot, read_holdout, read_snapshot
 from leaven.duration import instant
@@ -20,6 +20,7 @@ from leaven.events.source import Marks, Span
 from leaven.experiments.trial import steps_of
 from leaven.gates import NotWorse
 from leaven.loop import Feature, Loop
+from leaven.storage.data_file import quoted
 from leaven.storage.history_file import History
 
 Level = Literal["ok", "note", "problem"]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from leaven.cli.leaks import LATER_WORDS, leaks, outcome_bound, words
-from leaven.cli.sample import Column, Sample, quoted
+from leaven.cli.sample import Column, Sample
 from leaven.errors import BadDefinition
 from leaven.loop import FeatureType
+from leaven.storage.data_file import quoted
 
 _TIME_WORDS = {"time", "timestamp", "at", "ts", "date", "datetime", "created", "event", "request", "served"}
 _LABEL_NAMES = {"label", "target", "y", "outcome", "class", "cnt", "response", "converted", "clicked", "churned"}

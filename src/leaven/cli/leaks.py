@@ -9,9 +9,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.cli.sample import Column, Sample, quoted
+from leaven.cli.sample import Column, Sample
 from leaven.errors import BadDefinition
 from leaven.stats.metrics import roc_auc
+from leaven.storage.data_file import quoted
 
 LATER_WORDS = {
     "label", "outcome", "closed", "end", "ended", "arrival", "arrived", "delivered", "finished", "paid", "updated",

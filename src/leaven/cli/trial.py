@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from leaven.cli.output import DONE, NO, AsJson, emit
@@ -24,12 +25,23 @@ class Method(StrEnum):
     """How far is far enough."""
 
     fixed = "fixed"
+    group_sequential = "group-sequential"
+    confidence_sequence = "confidence-sequence"
 
 
 class SplitTest(StrEnum):
     """How a split is judged."""
 
     chi2 = "chi2"
+    sequential = "sequential"
+
+
+class SpendingName(StrEnum):
+    """How the error is spent over the looks."""
+
+    power = "power"
+    obrien_fleming = "obrien-fleming"
+    pocock = "pocock"
 
 
 @app.command()
@@ -59,28 +71,44 @@ def analyze(
         str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")
     ] = None,
     method: Annotated[Method, typer.Option("--method", help="How far is far enough.")] = Method.fixed,
+    planned: Annotated[
+        int | None, typer.Option("--planned", min=1, help="Units of all arms that the trial was planned for.")
+    ] = None,
+    looks: Annotated[
+        str | None,
+        typer.Option("--looks", help="Shares of the plan at earlier looks, as .25,.5. Default: as if at every 5 %."),
+    ] = None,
+    rho: Annotated[float, typer.Option("--rho", help="How late a group-sequential test spends its error.")] = 3.0,
     alpha: Annotated[float, typer.Option("--alpha", help="Error of each comparison, two-sided.")] = 0.05,
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms of a trial, from a file of its units.
 
-    The first metric decides. More is better, unless --lower-is-better says otherwise.
+    The first metric decides. More is better, unless --lower-is-better says otherwise. `fixed` is for one look at the
+    end, `group-sequential` for looks on the way to --planned units, `confidence-sequence` for looks at any time.
     """
     from leaven.cli.trial_tables import show_analysis
     from leaven.experiments.analysis import analyse
     from leaven.storage.trial_file import TrialColumns, read_sums
 
     measures = _measures(metric or [], ratio or [], covariate or [], lower_is_better or [])
-    planned = _shares("--shares", shares) if shares is not None else {}
-    rule = _rule(method, _alpha(alpha))
+    by_arm = _shares("--shares", shares) if shares is not None else {}
+    before = _numbers("--looks", looks) if looks is not None else None
+    if method is Method.group_sequential and planned is None:
+        raise BadDefinition("--planned", "a group-sequential test needs a plan", "`leaven trial size` finds it.")
+    _alpha(alpha)
     sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ())))
-    found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=planned)
+    rule = _rule(method, alpha, sum(sums.mature.values()), planned, before, rho)
+    found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=by_arm)
     emit(found, as_json=as_json, human=lambda out: show_analysis(found, sums, control, alpha, out))
 
 
 @app.command()
 def srm(
-    counts: Annotated[str, typer.Option("--counts", help="Units seen in each arm, as 8200,7800.")],
+    counts: Annotated[
+        list[str],
+        typer.Option("--counts", help="Units of each arm, as 8200,7800; repeat for the new units of each later look."),
+    ],
     shares: Annotated[
         str | None, typer.Option("--shares", help="Planned shares of the same arms, as 1,1. Default: even.")
     ] = None,
@@ -88,14 +116,21 @@ def srm(
     alpha: Annotated[float, typer.Option("--alpha", help="A split less likely than this is broken.")] = 0.01,
     as_json: AsJson = False,
 ) -> None:
-    """Ask whether the arms got their planned shares of the units; exit code 1 where they did not."""
-    from leaven.stats.split import split_p_value
+    """Ask whether the arms got their planned shares of the units; exit code 1 where they did not.
 
-    seen = _numbers("--counts", counts)
-    planned = _numbers("--shares", shares) if shares is not None else [1.0] * len(seen)
-    p_value = split_p_value(seen, planned)
+    `chi2` is for a single look; `sequential` holds however often one looks.
+    """
+    from leaven.stats.split import running_p_value, split_evidence, split_p_value
+
+    looks = np.cumsum([_numbers("--counts", given) for given in counts], axis=0)
+    planned = _numbers("--shares", shares) if shares is not None else [1.0] * looks.shape[1]
+    if method is SplitTest.sequential:
+        evidence = split_evidence(looks, planned)
+        p_value, e_value = float(running_p_value(evidence)[-1]), float(evidence[-1])
+    else:
+        p_value, e_value = split_p_value(looks[-1], planned), None
     broken = p_value < _alpha(alpha)
-    data = {"p_value": p_value, "e_value": None, "broken": broken, "method": method.value}
+    data = {"p_value": p_value, "e_value": e_value, "broken": broken, "method": method.value}
 
     def human(out: Console) -> None:
         answer = "[red]broken[/red]: not the planned split" if broken else "as planned, as far as one can tell"
@@ -105,9 +140,47 @@ def srm(
     raise typer.Exit(NO if broken else DONE)
 
 
-def _rule(method: Method, alpha: float) -> Rule:
-    from leaven.stats.comparison import Fixed
+@app.command("boundaries")
+def boundaries_(
+    looks: Annotated[str, typer.Option("--looks", help="Shares of the planned units at each look, as .25,.5,.75,1.")],
+    alpha: Annotated[float, typer.Option("--alpha", help="Error of all looks together.")] = 0.05,
+    sides: Annotated[int, typer.Option("--sides", min=1, max=2, help="2 for both directions, 1 for one.")] = 2,
+    rho: Annotated[float, typer.Option("--rho", help="Of power spending: how late the error is spent.")] = 3.0,
+    spending: Annotated[
+        SpendingName, typer.Option("--spending", help="How the error is spent over the looks.")
+    ] = SpendingName.power,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many standard errors from none an estimate must be at each look of a group-sequential test."""
+    from scipy.special import ndtr
 
+    from leaven.cli.trial_tables import show_boundaries
+    from leaven.stats.boundaries import OBrienFlemingSpending, PocockSpending, PowerSpending, Spending, boundaries
+
+    by_name: dict[SpendingName, Spending] = {
+        SpendingName.obrien_fleming: OBrienFlemingSpending(),
+        SpendingName.pocock: PocockSpending(),
+    }
+    fractions = _numbers("--looks", looks)
+    chosen = by_name.get(spending, PowerSpending(rho))
+    z = boundaries(fractions, alpha=_alpha(alpha), sides=2 if sides == 2 else 1, spending=chosen)
+    nominal = (sides * ndtr(-np.array(z))).tolist()
+    data = {"z": z, "looks": fractions, "nominal_p": nominal}
+    emit(data, as_json=as_json, human=lambda out: show_boundaries(fractions, z, nominal, out))
+
+
+def _rule(
+    method: Method, alpha: float, mature: int, planned: int | None, before: list[float] | None, rho: float
+) -> Rule:
+    from leaven.stats.boundaries import PowerSpending
+    from leaven.stats.comparison import Fixed
+    from leaven.stats.confidence_sequence import ConfidenceSequence
+    from leaven.stats.group_sequential import GroupSequential, looks_until
+
+    if method is Method.group_sequential and planned is not None:
+        return GroupSequential(looks_until(mature, planned, before=before), alpha, PowerSpending(rho))
+    if method is Method.confidence_sequence:
+        return ConfidenceSequence(alpha, planned) if planned is not None else ConfidenceSequence(alpha)
     return Fixed(alpha)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -24,6 +25,16 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     decision = found.verdict.decision
     colour = _COLOURS.get(decision, "bold")
     out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
+
+
+def show_boundaries(looks: Sequence[float], z: Sequence[float], nominal: Sequence[float], out: Console) -> None:
+    """Print one row per look."""
+    table = Table(box=None)
+    for heading in ("information", "z", "p at this look"):
+        table.add_column(heading, justify="right")
+    for look, bound, p in zip(looks, z, nominal, strict=True):
+        table.add_row(f"{100 * look:.4g} %", f"{bound:.6f}", f"{p:.3g}")
+    out.print(table)
 
 
 def _arms(sums: Sums, control: str) -> Table:
@@ -51,8 +62,9 @@ def _results(found: Analysis, alpha: float) -> Table:
 def _numbers(row: Result, alpha: float) -> list[str]:
     p = f"{row.p_value:.3g}"
     return [
-        _number(row.control_mean), _number(row.arm_mean), _number(row.difference, sign="+"), _interval(row.ci, "+.4g", 1),
-        _percent(row.relative), _interval(row.relative_ci, "+.2f", 100), f"[bold]{p}[/bold]" if row.p_value < alpha else p,
+        _number(row.control_mean), _number(row.arm_mean), _number(row.difference, sign="+"),
+        _interval(row.ci, "+.4g", 1), _percent(row.relative), _interval(row.relative_ci, "+.2f", 100),
+        f"[bold]{p}[/bold]" if row.p_value < alpha else p,
     ]  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from leaven.errors import BadDefinition
 from leaven.experiments.measures import Cell, Measure, Sums
 from leaven.stats.comoments import Comoments
 from leaven.stats.comparison import Comparison, Rule, compare
+from leaven.stats.confidence_sequence import ConfidenceSequence
 from leaven.stats.estimate import Estimate, adjusted_estimates, mean_estimate, ratio_estimate
-from leaven.stats.split import split_p_value
+from leaven.stats.group_sequential import GroupSequential
+from leaven.stats.split import split_evidence, split_p_value
 
 SPLIT_ALPHA = 0.01  # a split less likely than this is called broken
 
@@ -27,7 +29,7 @@ class Split(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One arm against the control, by one metric, on all units or on a slice. Bounds are None where data cannot tell."""
+    """One arm against the control, by one metric, on all units or a slice; a bound is None where data cannot tell."""
 
     metric: str
     arm: str
@@ -81,36 +83,38 @@ def analyse(
         raise BadDefinition(
             "control", f"the arms are {', '.join(sums.units)}", "Name one of at least two as the control."
         )
-    split = judge_split(sums.units, shares)
+    split = judge_split(sums.units, shares, sequential=method != "fixed")
     by_name = {measure.name: measure for measure in measures}
     results = tuple(
         result
         for cell in sorted(sums.cells, key=lambda cell: cell.slice is not None)
         for result in _results(cell, by_name[cell.measure], sums, control, rule, method)
     )
-    return Analysis(sums.units, split, results, _conclusion(split, results, measures[0], rule.alpha))
+    return Analysis(sums.units, split, results, _conclusion(split, results, measures[0], rule))
 
 
-def judge_split(units: Mapping[str, int], shares: Mapping[str, float]) -> Split:
-    """Return whether the arms got their planned shares."""
+def judge_split(units: Mapping[str, int], shares: Mapping[str, float], *, sequential: bool) -> Split:
+    """Return whether the arms got their planned shares, by a test for one look or for any number of looks."""
     unknown = sorted(set(shares) ^ set(units)) if shares else []
     if unknown:
         raise BadDefinition("shares", f"{', '.join(unknown)} is not in both", f"The arms are {', '.join(units)}.")
     planned = [shares[arm] if shares else 1.0 for arm in units]
-    p_value = split_p_value(list(units.values()), planned)
-    return Split(p_value, "chi2", p_value < SPLIT_ALPHA)
+    counts = list(units.values())
+    if sequential:
+        p_value = min(1.0, 1 / float(split_evidence(counts, planned)))
+    else:
+        p_value = split_p_value(counts, planned)
+    return Split(p_value, "sequential" if sequential else "chi2", p_value < SPLIT_ALPHA)
 
 
 def _results(cell: Cell, measure: Measure, sums: Sums, control: str, rule: Rule, method: str) -> list[Result]:
     none = Comoments()
+    base = cell.arms.get(control, none)
+    others = {arm: cell.arms.get(arm, none) for arm in sums.units if arm != control}
     return [
-        _result(
-            cell, measure, arm, _compared(measure, cell.arms.get(control, none), cell.arms.get(arm, none), rule), method,
-            (cell.arms.get(control, none).count, cell.arms.get(arm, none).count),
-        )
-        for arm in sums.units
-        if arm != control
-    ]  # fmt: skip
+        _result(cell, measure, arm, _compared(measure, base, sample, rule), method, (base.count, sample.count))
+        for arm, sample in others.items()
+    ]
 
 
 def _compared(measure: Measure, control: Comoments, arm: Comoments, rule: Rule) -> Comparison:
@@ -140,7 +144,7 @@ def _known(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _conclusion(split: Split, results: Sequence[Result], primary: Measure, alpha: float) -> Conclusion:
+def _conclusion(split: Split, results: Sequence[Result], primary: Measure, rule: Rule) -> Conclusion:
     if split.broken:
         return Conclusion(
             "stop",
@@ -148,13 +152,24 @@ def _conclusion(split: Split, results: Sequence[Result], primary: Measure, alpha
             " in more than the arm, so nothing that is measured on them can be trusted",
         )
     rows = [row for row in results if row.metric == primary.name and row.slice is None]
-    better = [row for row in rows if row.p_value < alpha and _gain(row, primary) > 0]
+    better = [row for row in rows if row.p_value < rule.alpha and _gain(row, primary) > 0]
     if better:
         best = max(better, key=lambda row: _gain(row, primary))
         return Conclusion("promote", f"{best.arm} is better: {_said(best)}")
-    if rows and all(row.p_value < alpha and _gain(row, primary) < 0 for row in rows):
+    if rows and all(row.p_value < rule.alpha and _gain(row, primary) < 0 for row in rows):
         return Conclusion("stop", "; ".join(f"{row.arm} is worse: {_said(row)}" for row in rows))
-    return Conclusion("not enough evidence", "; ".join(f"{row.arm}: {_said(row)}" for row in rows))
+    said = "; ".join(f"{row.arm}: {_said(row)}" for row in rows)
+    ahead = _ahead(rule)
+    return Conclusion("not enough evidence", said) if ahead is None else Conclusion("continue", f"{said}; {ahead}")
+
+
+def _ahead(rule: Rule) -> str | None:
+    """What is still to come; None at the last look."""
+    if isinstance(rule, GroupSequential) and rule.fraction < 1:
+        return f"{100 * rule.fraction:.0f} % of the planned units are in"
+    if isinstance(rule, ConfidenceSequence):
+        return "one may look again at any time"
+    return None
 
 
 def _gain(row: Result, measure: Measure) -> float:

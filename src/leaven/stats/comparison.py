@@ -80,21 +80,22 @@ def compare(control: Estimate, arm: Estimate, rule: Rule) -> Comparison:
     difference, n = arm.value - control.value, control.n + arm.n
     if min(control.n, arm.n) < 2 or not math.isfinite(control.variance + arm.variance + difference):
         return Comparison(
-            control.value, arm.value, difference, -math.inf, math.inf, *_ratio(control, arm), None, None,
+            control.value, arm.value, difference, -math.inf, math.inf, _ratio(control, arm), None, None,
             1.0, math.nan, math.nan,
         )  # fmt: skip
     error = math.sqrt(control.variance + arm.variance)
     if error == 0:  # constant in both arms: whatever differs, differs for certain
-        relative = _ratio(control, arm)[0]
+        relative = _ratio(control, arm)
         return Comparison(
             control.value, arm.value, difference, difference, difference, relative, relative, relative,
             1.0 if difference == 0 else 0.0, math.nan, 0.0,
         )  # fmt: skip
     df = _freedom(control.variance, control.n, arm.variance, arm.n)
     half, z = rule.critical(df, n) * error, difference / error
+    relative_low, relative_high = relative_bounds(control, arm, rule)
     return Comparison(
         control.value, arm.value, difference, difference - half, difference + half,
-        *_ratio(control, arm), *relative_bounds(control, arm, rule), rule.p_value(z, df, n), z, error,
+        _ratio(control, arm), relative_low, relative_high, rule.p_value(z, df, n), z, error,
     )  # fmt: skip
 
 
@@ -134,11 +135,11 @@ def _fieller(control: Estimate, arm: Estimate, critical: float) -> tuple[float, 
     return (b - root) / a, (b + root) / a
 
 
-def _ratio(control: Estimate, arm: Estimate) -> tuple[float | None]:
+def _ratio(control: Estimate, arm: Estimate) -> float | None:
     """The relative difference; None where it has no meaning."""
     if control.value == 0 or not math.isfinite(control.value) or not math.isfinite(arm.value):
-        return (None,)
-    return ((arm.value - control.value) / abs(control.value),)
+        return None
+    return (arm.value - control.value) / abs(control.value)
 
 
 def _freedom(v0: float, n0: int, v1: float, n1: int) -> float:
