@@ -154,3 +154,25 @@ def test_a_confidence_sequence_is_wider_than_a_fixed_interval(asked, shop):
     widths = [found["results"][0]["ci"][1] - found["results"][0]["ci"][0] for found in (fixed, always)]
     assert 1.3 < widths[1] / widths[0] < 2.5
     assert always["results"][0]["method"] == "confidence-sequence"
+
+
+def test_size_says_units_and_days(asked):
+    code, answer = asked("trial", "size", "--mean", "10", "--sd", "2", "--mde", ".03", "--relative", "--daily-units",
+                         "100", "--json")  # fmt: skip
+    assert code == 0
+    assert (answer["per_arm"], answer["total"], answer["days"]) == (699, 1398, 14)
+    rate = asked("trial", "size", "--rate", ".1", "--mde", ".01", "--json")[1]
+    assert rate["per_arm"] == 14749
+    assert rate["days"] is None
+    looked = asked("trial", "size", "--rate", ".1", "--mde", ".01", "--looks", "14", "--json")[1]
+    assert looked["per_arm"] == pytest.approx(14749 * 1.0496, rel=1e-3)
+    uneven = asked("trial", "size", "--rate", ".1", "--mde", ".01", "--ratio", ".25", "--json")[1]
+    assert uneven["total"] == uneven["control"] + uneven["arm"]
+    assert "units" in asked("trial", "size", "--rate", ".1", "--mde", ".01", "--daily-units", "900,500,300")[1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["--mean", "1"], ["--rate", ".1", "--sd", "1"], ["--rate", "1.2"], ["--sd", "1", "--relative"]]
+)
+def test_a_size_of_nothing_known_is_refused(asked, wrong):
+    assert asked("trial", "size", "--mde", ".1", *wrong, "--json")[0] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -138,6 +139,49 @@ def srm(
 
     emit(data, as_json=as_json, human=human)
     raise typer.Exit(NO if broken else DONE)
+
+
+@app.command()
+def size(
+    mde: Annotated[float, typer.Option("--mde", help="Smallest difference that must be found.")],
+    mean: Annotated[float | None, typer.Option("--mean", help="Mean of the metric today.")] = None,
+    sd: Annotated[float | None, typer.Option("--sd", help="Its standard deviation over units.")] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Instead of both: a rate today, in (0, 1).")] = None,
+    relative: Annotated[bool, typer.Option("--relative", help="It is a share of the mean or rate.")] = False,
+    alpha: Annotated[float, typer.Option("--alpha", help="Error, two-sided.")] = 0.05,
+    power: Annotated[float, typer.Option("--power", help="Chance to find such a difference.")] = 0.8,
+    ratio: Annotated[float, typer.Option("--ratio", help="Units of the arm for each unit of the control.")] = 1.0,
+    correlation: Annotated[
+        float, typer.Option("--correlation", help="Of a covariate with the metric, which then explains some of it.")
+    ] = 0.0,
+    looks: Annotated[
+        int, typer.Option("--looks", min=1, help="Evenly spaced looks of a group-sequential test, the last included.")
+    ] = 1,
+    daily_units: Annotated[
+        str | None,
+        typer.Option("--daily-units", help="New units a day; or on day 1, 2, … as 900,500,300, the last goes on."),
+    ] = None,
+    label_window: Annotated[float, typer.Option("--label-window", min=0, help="Days until a label is mature.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Find how many units a trial of two arms needs, and how many days they take (a week at least)."""
+    from leaven.cli.trial_tables import show_size
+    from leaven.stats.boundaries import inflation
+    from leaven.stats.size import Plan, days_for, units_for_means, units_for_rates
+
+    base = rate if rate is not None else mean
+    if (rate is None) == (sd is None) or (rate is not None and mean is not None) or (relative and base is None):
+        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, or --rate.")
+    plan = Plan(mde * (base or 0.0) if relative else mde, _alpha(alpha), power, ratio, correlation)
+    units = units_for_rates(rate, plan) if rate is not None else units_for_means(sd or 0.0, plan)
+    if looks > 1:
+        units *= inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power)
+    control, arm = ceil(units - 1e-9), ceil(units * ratio - 1e-9)
+    days = None
+    if daily_units is not None:
+        days = days_for(control + arm, _numbers("--daily-units", daily_units), window=label_window)
+    data = {"per_arm": control, "total": control + arm, "days": days, "control": control, "arm": arm}
+    emit(data, as_json=as_json, human=lambda out: show_size(control, arm, days, daily_units is not None, out))
 
 
 @app.command("boundaries")

@@ -27,6 +27,14 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
 
 
+def show_size(control: int, arm: int, days: int | None, asked: bool, out: Console) -> None:
+    """Print units and days."""
+    each = f"{control:,} in each of two arms" if control == arm else f"{control:,} control, {arm:,} in the arm"
+    out.print(f"{control + arm:,} units: {each}")
+    if asked:
+        out.print("so many never come" if days is None else f"{days:,} days")
+
+
 def show_boundaries(looks: Sequence[float], z: Sequence[float], nominal: Sequence[float], out: Console) -> None:
     """Print one row per look."""
     table = Table(box=None)
