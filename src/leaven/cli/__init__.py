@@ -39,6 +39,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Prove": {
         "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
+        "assign": ("leaven.cli.assign", "Say which arm a unit gets."),
     },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),

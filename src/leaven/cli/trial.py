@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from leaven.cli.option_values import numbers, pair, shares_of
 from leaven.cli.output import DONE, NO, AsJson, emit
 from leaven.errors import BadDefinition
 
@@ -93,8 +94,8 @@ def analyze(
     from leaven.storage.trial_file import TrialColumns, read_sums
 
     measures = _measures(metric or [], ratio or [], covariate or [], lower_is_better or [])
-    by_arm = _shares("--shares", shares) if shares is not None else {}
-    before = _numbers("--looks", looks) if looks is not None else None
+    by_arm = shares_of("--shares", shares) if shares is not None else {}
+    before = numbers("--looks", looks) if looks is not None else None
     if method is Method.group_sequential and planned is None:
         raise BadDefinition("--planned", "a group-sequential test needs a plan", "`leaven trial size` finds it.")
     _alpha(alpha)
@@ -123,8 +124,8 @@ def srm(
     """
     from leaven.stats.split import running_p_value, split_evidence, split_p_value
 
-    looks = np.cumsum([_numbers("--counts", given) for given in counts], axis=0)
-    planned = _numbers("--shares", shares) if shares is not None else [1.0] * looks.shape[1]
+    looks = np.cumsum([numbers("--counts", given) for given in counts], axis=0)
+    planned = numbers("--shares", shares) if shares is not None else [1.0] * looks.shape[1]
     if method is SplitTest.sequential:
         evidence = split_evidence(looks, planned)
         p_value, e_value = float(running_p_value(evidence)[-1]), float(evidence[-1])
@@ -179,7 +180,7 @@ def size(
     control, arm = ceil(units - 1e-9), ceil(units * ratio - 1e-9)
     days = None
     if daily_units is not None:
-        days = days_for(control + arm, _numbers("--daily-units", daily_units), window=label_window)
+        days = days_for(control + arm, numbers("--daily-units", daily_units), window=label_window)
     data = {"per_arm": control, "total": control + arm, "days": days, "control": control, "arm": arm}
     emit(data, as_json=as_json, human=lambda out: show_size(control, arm, days, daily_units is not None, out))
 
@@ -205,7 +206,7 @@ def boundaries_(
         SpendingName.obrien_fleming: OBrienFlemingSpending(),
         SpendingName.pocock: PocockSpending(),
     }
-    fractions = _numbers("--looks", looks)
+    fractions = numbers("--looks", looks)
     chosen = by_name.get(spending, PowerSpending(rho))
     z = boundaries(fractions, alpha=_alpha(alpha), sides=2 if sides == 2 else 1, spending=chosen)
     nominal = (sides * ndtr(-np.array(z))).tolist()
@@ -231,12 +232,12 @@ def _rule(
 def _measures(metrics: list[str], ratios: list[str], covariates: list[str], lower: list[str]) -> list[Measure]:
     from leaven.experiments.measures import Measure
 
-    adjusted = dict(_pair("--covariate", given, "=", "METRIC=COL") for given in covariates)
+    adjusted = dict(pair("--covariate", given, "=", "METRIC=COL") for given in covariates)
     measures = []
     for name in (*metrics, *ratios):
-        numerator, denominator = _pair("--ratio", name, "/", "NUM/DEN") if name in ratios else (name, None)
+        numerator, denominator = pair("--ratio", name, "/", "NUM/DEN") if name in ratios else (name, None)
         by = adjusted.pop(name, None)
-        x = () if by is None else (by,) if denominator is None else _pair("--covariate", by, "/", "NUM/DEN=XNUM/XDEN")
+        x = () if by is None else (by,) if denominator is None else pair("--covariate", by, "/", "NUM/DEN=XNUM/XDEN")
         measures.append(Measure(numerator, denominator, x, name in lower))
     names = [measure.name for measure in measures]
     if not names:
@@ -247,29 +248,6 @@ def _measures(metrics: list[str], ratios: list[str], covariates: list[str], lowe
         what = f"{strange[0]!r} is not among them" if strange else f"{twice[0]!r} comes twice"
         raise BadDefinition("metrics", what, f"They are {', '.join(dict.fromkeys(names))}.")
     return measures
-
-
-def _pair(option: str, given: str, sign: str, form: str) -> tuple[str, str]:
-    left, found, right = given.rpartition(sign) if sign == "=" else given.partition(sign)
-    if not found or not left or not right:
-        raise BadDefinition(option, f"{given!r} has not the form {form}", f"Write it as {form}.")
-    return left, right
-
-
-def _shares(option: str, given: str) -> dict[str, float]:
-    pairs = [_pair(option, each, "=", "ARM=SHARE") for each in given.split(",")]
-    values = _numbers(option, ",".join(share for _, share in pairs))
-    named = dict(zip((name.strip() for name, _ in pairs), values, strict=True))
-    if len(named) < len(pairs):
-        raise BadDefinition(option, "an arm comes twice", "Give each arm one share.")
-    return named
-
-
-def _numbers(option: str, given: str) -> list[float]:
-    try:
-        return [float(each) for each in given.split(",")]
-    except ValueError as error:
-        raise BadDefinition(option, f"{given!r} is no list of numbers", "Write it as 8200,7800.") from error
 
 
 def _alpha(given: float) -> float:

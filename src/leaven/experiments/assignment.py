@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
 
@@ -29,9 +30,16 @@ def position(unit: str, *, salt: str) -> int:
     The first four bytes, big-endian, of keyed BLAKE2b over the unit's UTF-8 bytes; the key is the salt's BLAKE2b, so
     any salt fits. Lone surrogates (which JSON can carry) are encoded as they are.
     """
+    hashed = _keyed(salt).copy()
+    hashed.update(unit.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(hashed.digest()[:4], "big")
+
+
+@lru_cache(maxsize=1024)
+def _keyed(salt: str) -> blake2b:
+    """The hash of this salt, before a unit: its key is a block of its own, so it need not be hashed again."""
     key = blake2b(salt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    digest = blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
-    return int.from_bytes(digest[:4], "big")
+    return blake2b(digest_size=8, key=key)
 
 
 def threshold(share: float) -> int:
