@@ -47,9 +47,10 @@ def test_a_growthbook_experiment_keeps_its_units(asked):
 def test_a_layer_a_holdout_and_low_coverage_leave_units_out_and_say_so(asked):
     units = [f"u{i}" for i in range(40)]
     ask = ["--experiment", "x", "--arms", "a=1", *units]
-    for option, why in ((["--layer", "web:0-0.25"], "outside the layer's part"), (["--holdout", "2026=0.5"], "held out"),
-                        (["--coverage", "0.5"], "outside the shares")):  # fmt: skip
-        code, text = asked(*ask, *option)
+    options = {"--layer=web:0-0.25": "outside the layer's part", "--holdout=2026=0.5": "held out",
+               "--coverage=0.5": "outside the shares"}  # fmt: skip
+    for option, why in options.items():
+        code, text = asked(*ask, option)
         assert code == 0
         assert why in text
 

@@ -176,3 +176,60 @@ def test_size_says_units_and_days(asked):
 )
 def test_a_size_of_nothing_known_is_refused(asked, wrong):
     assert asked("trial", "size", "--mde", ".1", *wrong, "--json")[0] == 2
+
+
+def test_corrections_raise_p_values_and_keep_the_raw_ones(asked, shop):
+    ask = ["trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--metric", "revenue", "--metric",
+           "before", "--ratio", "clicks/views", "--slice", "country", "--json"]  # fmt: skip
+    plain = asked(*ask)[1]["results"]
+    raw = [row["p_value"] for row in plain]
+    for name, oracle in (("bh", stats.false_discovery_control), ("holm", None)):
+        rows = asked(*ask, "--correct", name)[1]["results"]
+        assert [row["raw_p_value"] for row in rows] == pytest.approx(raw)
+        corrected = np.array([row["p_value"] for row in rows])
+        assert (corrected >= np.array(raw) - 1e-12).all()
+        if oracle is not None:
+            assert corrected == pytest.approx(oracle(raw))
+        else:
+            assert corrected.min() == pytest.approx(min(1, len(raw) * min(raw)))
+
+
+def test_a_guardrail_must_be_shown_to_stay_within_its_margin(asked, shop):
+    ask = ["trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--ratio", "clicks/views", "--metric",
+           "revenue", "--json", "--guardrail"]  # fmt: skip
+    assert asked(*ask, "clicks/views=0.2")[1]["verdict"]["decision"] == "promote"
+    held = asked(*ask, "clicks/views=0.001")[1]["verdict"]
+    assert held["decision"] == "hold"
+    assert "margin of 0.1 %" in held["why"]
+    harmed = asked(*ask, "revenue=0.1", "--lower-is-better", "revenue")[1]["verdict"]
+    assert harmed["decision"] == "stop"
+    assert "every metric is one" in asked(*ask, "revenue=0.1", "--guardrail", "clicks/views=0.1")[1]["error"]
+
+
+def test_a_slice_that_is_worse_vetoes(asked, tmp_path):
+    rng, n = np.random.default_rng(5), 4_000
+    arm, country = rng.choice(["new", "old"], n), np.where(rng.random(n) < 0.2, "FR", "DE")
+    effect = np.where(country == "FR", -1.0, 1.0) * (arm == "new")
+    path = tmp_path / "sliced.parquet"
+    pd.DataFrame({"arm": arm, "country": country, "x": rng.normal(5, 1, n) + effect}).to_parquet(path)
+    verdict = asked("trial", "analyze", str(path), "--arm", "arm", "--control", "old", "--metric", "x", "--slice",
+                    "country", "--json")[1]["verdict"]  # fmt: skip
+    assert verdict["decision"] == "hold"
+    assert "country=FR" in verdict["why"]
+
+
+def test_quantiles_count_units_not_rows(asked, tmp_path):
+    rng, units = np.random.default_rng(6), 800
+    unit = np.repeat(np.arange(units), 1 + rng.poisson(4, units))
+    slow = np.exp(rng.normal(0, 0.5, units)[unit] + rng.normal(0, 0.5, len(unit)))
+    data = pd.DataFrame({"user": unit, "arm": np.where(unit % 2, "new", "old"), "seconds": slow})
+    path = tmp_path / "slow.csv"
+    data.to_csv(path, index=False)
+    ask = ["trial", "analyze", str(path), "--arm", "arm", "--control", "old", "--quantile", "seconds:0.95",
+           "--lower-is-better", "seconds p95", "--json"]  # fmt: skip
+    clustered, naive = (asked(*ask, *more)[1]["results"][0] for more in (["--unit", "user"], []))
+    assert clustered["metric"] == "seconds p95"
+    assert clustered["control_mean"] == pytest.approx(data[data["arm"] == "old"]["seconds"].quantile(0.95), rel=5e-3)
+    assert clustered["n"] == [units // 2, units // 2]
+    assert clustered["standard_error"] > 1.1 * naive["standard_error"]
+    assert asked(*ask[:7], "--quantile", "seconds", "--json")[0] == 2

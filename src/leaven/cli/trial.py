@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from leaven.cli.option_values import numbers, pair, shares_of
+from leaven.cli.option_values import numbers, shares_of
 from leaven.cli.output import DONE, NO, AsJson, emit
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from leaven.experiments.measures import Measure
     from leaven.stats.comparison import Rule
 
 app = typer.Typer(no_args_is_help=True)
@@ -38,6 +37,13 @@ class SplitTest(StrEnum):
     sequential = "sequential"
 
 
+class Correction(StrEnum):
+    """How p-values are corrected for their number."""
+
+    holm = "holm"
+    bh = "bh"
+
+
 class SpendingName(StrEnum):
     """How the error is spent over the looks."""
 
@@ -46,40 +52,60 @@ class SpendingName(StrEnum):
     pocock = "pocock"
 
 
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", help="Column whose mean per unit is compared; repeat for more.")
+]
+Ratios = Annotated[
+    list[str] | None, typer.Option("--ratio", help="NUM/DEN: two columns whose totals' ratio is compared; repeat.")
+]
+Covariates = Annotated[
+    list[str] | None,
+    typer.Option("--covariate", help="METRIC=COL: adjust a metric by a column from before the exposure; repeat."),
+]
+Quantiles = Annotated[
+    list[str] | None, typer.Option("--quantile", help="COL:0.95: a quantile over rows, as `COL p95`; repeat.")
+]
+Guardrails = Annotated[
+    list[str] | None,
+    typer.Option("--guardrail", help="METRIC=0.02: by how much of the control it may be worse; repeat."),
+]
+LowerIsBetter = Annotated[
+    list[str] | None, typer.Option("--lower-is-better", help="A metric of which less is better; repeat.")
+]
+Mature = Annotated[
+    str | None, typer.Option("--mature", help="Column: whether the outcome is final. Only such units are compared.")
+]
+Slices = Annotated[list[str] | None, typer.Option("--slice", help="Column to compare within; repeat.")]
+Shares = Annotated[str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")]
+Correct = Annotated[Correction | None, typer.Option("--correct", help="Correct the p-values for their number.")]
+Planned = Annotated[
+    int | None, typer.Option("--planned", min=1, help="Units of all arms that the trial was planned for.")
+]
+Looks = Annotated[
+    str | None,
+    typer.Option("--looks", help="Shares of the plan at earlier looks, as .25,.5. Default: as if at every 5 %."),
+]
+
+
 @app.command()
 def analyze(
     file: Annotated[Path, typer.Argument(help="Parquet or CSV file: a row per unit, or several with --unit.")],
     arm: Annotated[str, typer.Option("--arm", help="Column: the arm of the row's unit.")],
     control: Annotated[str, typer.Option("--control", help="The arm that the others are compared with.")],
     unit: Annotated[str | None, typer.Option("--unit", help="Column: the unit. Default: every row is one.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="Column whose mean per unit is compared; repeat for more.")
-    ] = None,
-    ratio: Annotated[
-        list[str] | None, typer.Option("--ratio", help="NUM/DEN: two columns whose totals' ratio is compared; repeat.")
-    ] = None,
-    covariate: Annotated[
-        list[str] | None,
-        typer.Option("--covariate", help="METRIC=COL: adjust a metric by a column from before the exposure; repeat."),
-    ] = None,
-    lower_is_better: Annotated[
-        list[str] | None, typer.Option("--lower-is-better", help="A metric of which less is better; repeat.")
-    ] = None,
-    mature: Annotated[
-        str | None, typer.Option("--mature", help="Column: whether the outcome is final. Only such units are compared.")
-    ] = None,
-    slices: Annotated[list[str] | None, typer.Option("--slice", help="Column to compare within; repeat.")] = None,
-    shares: Annotated[
-        str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")
-    ] = None,
+    metric: Metrics = None,
+    ratio: Ratios = None,
+    covariate: Covariates = None,
+    quantile: Quantiles = None,
+    guardrail: Guardrails = None,
+    lower_is_better: LowerIsBetter = None,
+    mature: Mature = None,
+    slices: Slices = None,
+    shares: Shares = None,
     method: Annotated[Method, typer.Option("--method", help="How far is far enough.")] = Method.fixed,
-    planned: Annotated[
-        int | None, typer.Option("--planned", min=1, help="Units of all arms that the trial was planned for.")
-    ] = None,
-    looks: Annotated[
-        str | None,
-        typer.Option("--looks", help="Shares of the plan at earlier looks, as .25,.5. Default: as if at every 5 %."),
-    ] = None,
+    correct: Correct = None,
+    planned: Planned = None,
+    looks: Looks = None,
     rho: Annotated[float, typer.Option("--rho", help="How late a group-sequential test spends its error.")] = 3.0,
     alpha: Annotated[float, typer.Option("--alpha", help="Error of each comparison, two-sided.")] = 0.05,
     as_json: AsJson = False,
@@ -89,11 +115,15 @@ def analyze(
     The first metric decides. More is better, unless --lower-is-better says otherwise. `fixed` is for one look at the
     end, `group-sequential` for looks on the way to --planned units, `confidence-sequence` for looks at any time.
     """
+    from leaven.cli.trial_measures import measures_of
     from leaven.cli.trial_tables import show_analysis
     from leaven.experiments.analysis import analyse
     from leaven.storage.trial_file import TrialColumns, read_sums
 
-    measures = _measures(metric or [], ratio or [], covariate or [], lower_is_better or [])
+    measures = measures_of(
+        metric or [], ratio or [], quantile or [], covariates=covariate or [], guardrails=guardrail or [],
+        lower=lower_is_better or [],
+    )  # fmt: skip
     by_arm = shares_of("--shares", shares) if shares is not None else {}
     before = numbers("--looks", looks) if looks is not None else None
     if method is Method.group_sequential and planned is None:
@@ -101,7 +131,8 @@ def analyze(
     _alpha(alpha)
     sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ())))
     rule = _rule(method, alpha, sum(sums.mature.values()), planned, before, rho)
-    found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=by_arm)
+    found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=by_arm,
+                    correct=correct.value if correct is not None else None)  # fmt: skip
     emit(found, as_json=as_json, human=lambda out: show_analysis(found, sums, control, alpha, out))
 
 
@@ -227,27 +258,6 @@ def _rule(
     if method is Method.confidence_sequence:
         return ConfidenceSequence(alpha, planned) if planned is not None else ConfidenceSequence(alpha)
     return Fixed(alpha)
-
-
-def _measures(metrics: list[str], ratios: list[str], covariates: list[str], lower: list[str]) -> list[Measure]:
-    from leaven.experiments.measures import Measure
-
-    adjusted = dict(pair("--covariate", given, "=", "METRIC=COL") for given in covariates)
-    measures = []
-    for name in (*metrics, *ratios):
-        numerator, denominator = pair("--ratio", name, "/", "NUM/DEN") if name in ratios else (name, None)
-        by = adjusted.pop(name, None)
-        x = () if by is None else (by,) if denominator is None else pair("--covariate", by, "/", "NUM/DEN=XNUM/XDEN")
-        measures.append(Measure(numerator, denominator, x, name in lower))
-    names = [measure.name for measure in measures]
-    if not names:
-        raise BadDefinition("--metric", "there is nothing to compare", "Name a column, or two as --ratio NUM/DEN.")
-    strange = [name for name in (*adjusted, *lower) if name not in names]
-    twice = [name for name in names if names.count(name) > 1]
-    if strange or twice:
-        what = f"{strange[0]!r} is not among them" if strange else f"{twice[0]!r} comes twice"
-        raise BadDefinition("metrics", what, f"They are {', '.join(dict.fromkeys(names))}.")
-    return measures
 
 
 def _alpha(given: float) -> float:

@@ -10,7 +10,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from leaven.experiments.analysis import Analysis, Result
+    from leaven.experiments.analysis import Analysis
+    from leaven.experiments.conclusion import Result
     from leaven.experiments.measures import Sums
 
 _COLOURS = {"promote": "green", "stop": "red", "hold": "yellow"}

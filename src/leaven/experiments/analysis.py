@@ -9,50 +9,16 @@ from typing import Literal
 import msgspec
 
 from leaven.errors import BadDefinition
-from leaven.experiments.measures import Cell, Measure, Sums
+from leaven.experiments.conclusion import Conclusion, Result, Split, conclude
+from leaven.experiments.measures import Cell, Kept, Measure, Sums
 from leaven.stats.comoments import Comoments
 from leaven.stats.comparison import Comparison, Rule, compare
-from leaven.stats.confidence_sequence import ConfidenceSequence
+from leaven.stats.corrections import benjamini_hochberg, holm
 from leaven.stats.estimate import Estimate, adjusted_estimates, mean_estimate, ratio_estimate
-from leaven.stats.group_sequential import GroupSequential
+from leaven.stats.quantiles import QuantileCounts
 from leaven.stats.split import split_evidence, split_p_value
 
 SPLIT_ALPHA = 0.01  # a split less likely than this is called broken
-
-
-class Split(msgspec.Struct, frozen=True):
-    """Whether the arms got their planned shares of the units."""
-
-    p_value: float
-    method: str
-    broken: bool
-
-
-class Result(msgspec.Struct, frozen=True):
-    """One arm against the control, by one metric, on all units or a slice; a bound is None where data cannot tell."""
-
-    metric: str
-    arm: str
-    control_mean: float | None
-    arm_mean: float | None
-    difference: float | None
-    ci: tuple[float | None, float | None]
-    relative: float | None
-    relative_ci: tuple[float | None, float | None]
-    p_value: float
-    statistic: float | None
-    method: str
-    slice: str | None
-    estimator: str
-    n: tuple[int, int]  # units measured: control, arm
-    standard_error: float | None
-
-
-class Conclusion(msgspec.Struct, frozen=True):
-    """What follows, and why."""
-
-    decision: Literal["promote", "stop", "continue", "hold", "not enough evidence"]
-    why: str
 
 
 class Analysis(msgspec.Struct, frozen=True):
@@ -65,7 +31,14 @@ class Analysis(msgspec.Struct, frozen=True):
 
 
 def analyse(
-    sums: Sums, measures: Sequence[Measure], *, control: str, rule: Rule, method: str, shares: Mapping[str, float]
+    sums: Sums,
+    measures: Sequence[Measure],
+    *,
+    control: str,
+    rule: Rule,
+    method: str,
+    shares: Mapping[str, float],
+    correct: Literal["holm", "bh"] | None = None,
 ) -> Analysis:
     """Return every comparison with the control, and what follows from the first metric.
 
@@ -76,6 +49,8 @@ def analyse(
         rule: How far is far enough.
         method: The rule's name.
         shares: Planned, by arm, by proportion; empty for an even split.
+        correct: For many comparisons: Holm keeps the chance of any false finding, Benjamini-Hochberg the share of
+            false ones. The family is everything that is compared here but the guardrails; intervals stay as they are.
     Raises:
         BadDefinition: the control is no arm, or there is nothing to compare it with.
     """
@@ -90,7 +65,21 @@ def analyse(
         for cell in sorted(sums.cells, key=lambda cell: cell.slice is not None)
         for result in _results(cell, by_name[cell.measure], sums, control, rule, method)
     )
-    return Analysis(sums.units, split, results, _conclusion(split, results, measures[0], rule))
+    results = _corrected(results, by_name, correct)
+    return Analysis(sums.units, split, results, conclude(split, results, measures, rule))
+
+
+def _corrected(
+    results: tuple[Result, ...], by_name: Mapping[str, Measure], correct: Literal["holm", "bh"] | None
+) -> tuple[Result, ...]:
+    if correct is None:
+        return results
+    family = [index for index, row in enumerate(results) if by_name[row.metric].margin is None]
+    adjust = holm if correct == "holm" else benjamini_hochberg
+    adjusted = dict(zip(family, adjust([results[index].p_value for index in family]).tolist(), strict=True))
+    return tuple(
+        msgspec.structs.replace(row, p_value=adjusted.get(index, row.p_value)) for index, row in enumerate(results)
+    )
 
 
 def judge_split(units: Mapping[str, int], shares: Mapping[str, float], *, sequential: bool) -> Split:
@@ -117,13 +106,17 @@ def _results(cell: Cell, measure: Measure, sums: Sums, control: str, rule: Rule,
     ]
 
 
-def _compared(measure: Measure, control: Comoments, arm: Comoments, rule: Rule) -> Comparison:
-    if measure.covariate and control.count > 1 and arm.count > 1:
+def _compared(measure: Measure, control: Kept, arm: Kept, rule: Rule) -> Comparison:
+    if measure.covariate and min(control.count, arm.count) > 1:
+        assert isinstance(control, Comoments)  # a quantile has no covariate
+        assert isinstance(arm, Comoments)
         return compare(*adjusted_estimates(control, arm), rule)
     return compare(_estimate(measure, control), _estimate(measure, arm), rule)
 
 
-def _estimate(measure: Measure, sample: Comoments) -> Estimate:
+def _estimate(measure: Measure, sample: Kept) -> Estimate:
+    if isinstance(sample, QuantileCounts):
+        return sample.estimate(measure.quantile or 0.5)
     if not sample.count:
         return Estimate(math.nan, math.nan, 0)
     if measure.denominator is not None:
@@ -136,47 +129,9 @@ def _result(cell: Cell, measure: Measure, arm: str, found: Comparison, method: s
         cell.measure, arm, _known(found.control), _known(found.arm), _known(found.difference),
         (_known(found.low), _known(found.high)), found.relative,
         (_known(found.relative_low), _known(found.relative_high)), found.p_value, _known(found.statistic), method,
-        cell.slice, measure.estimator, n, _known(found.standard_error),
+        cell.slice, measure.estimator, found.p_value, n, _known(found.standard_error),
     )  # fmt: skip
 
 
 def _known(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _conclusion(split: Split, results: Sequence[Result], primary: Measure, rule: Rule) -> Conclusion:
-    if split.broken:
-        return Conclusion(
-            "stop",
-            f"the split of units over the arms is not the planned one (p = {split.p_value:.2g}): the arms' units differ"
-            " in more than the arm, so nothing that is measured on them can be trusted",
-        )
-    rows = [row for row in results if row.metric == primary.name and row.slice is None]
-    better = [row for row in rows if row.p_value < rule.alpha and _gain(row, primary) > 0]
-    if better:
-        best = max(better, key=lambda row: _gain(row, primary))
-        return Conclusion("promote", f"{best.arm} is better: {_said(best)}")
-    if rows and all(row.p_value < rule.alpha and _gain(row, primary) < 0 for row in rows):
-        return Conclusion("stop", "; ".join(f"{row.arm} is worse: {_said(row)}" for row in rows))
-    said = "; ".join(f"{row.arm}: {_said(row)}" for row in rows)
-    ahead = _ahead(rule)
-    return Conclusion("not enough evidence", said) if ahead is None else Conclusion("continue", f"{said}; {ahead}")
-
-
-def _ahead(rule: Rule) -> str | None:
-    """What is still to come; None at the last look."""
-    if isinstance(rule, GroupSequential) and rule.fraction < 1:
-        return f"{100 * rule.fraction:.0f} % of the planned units are in"
-    if isinstance(rule, ConfidenceSequence):
-        return "one may look again at any time"
-    return None
-
-
-def _gain(row: Result, measure: Measure) -> float:
-    return (row.difference or 0.0) * (-1 if measure.lower_is_better else 1)
-
-
-def _said(row: Result) -> str:
-    low, high = ("?" if bound is None else f"{bound:+.4g}" for bound in row.ci)
-    difference = "unknown" if row.difference is None else f"{row.difference:+.4g}"
-    return f"{row.metric} differs by {difference} [{low}, {high}], p = {row.p_value:.2g}"

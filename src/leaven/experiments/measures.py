@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import msgspec
 
+from leaven.errors import BadDefinition
 from leaven.stats.comoments import Comoments
+from leaven.stats.quantiles import QuantileCounts
+
+Kept = Comoments | QuantileCounts
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One metric: the mean of a column per unit, or the ratio of the totals of two.
+    """One metric: the mean of a column per unit, the ratio of the totals of two, or a quantile over rows.
 
     `covariate` names what adjusts it, as many columns as the metric itself has: known before the exposure.
     """
@@ -19,11 +23,15 @@ class Measure:
     numerator: str
     denominator: str | None = None
     covariate: tuple[str, ...] = ()
+    quantile: float | None = None  # in (0, 1)
     lower_is_better: bool = False
+    margin: float | None = None  # of a guardrail: the share of the control by which it may be worse
 
     @property
     def name(self) -> str:
         """As an owner writes it: `revenue`, `clicks/views`."""
+        if self.quantile is not None:
+            return f"{self.numerator} p{100 * self.quantile:g}"
         return self.numerator if self.denominator is None else f"{self.numerator}/{self.denominator}"
 
     @property
@@ -34,6 +42,8 @@ class Measure:
     @property
     def estimator(self) -> str:
         """How it is estimated."""
+        if self.quantile is not None:
+            return "quantile (over units)"
         kind = "mean" if self.denominator is None else "ratio (delta method)"
         return f"{kind}, adjusted by {'/'.join(self.covariate)}" if self.covariate else kind
 
@@ -46,14 +56,21 @@ class Cell(msgspec.Struct, frozen=True):
 
     measure: str
     slice: str | None  # `country=DE`; None for all units
-    arms: dict[str, Comoments]
+    arms: dict[str, Kept]
 
     def __add__(self, other: Cell) -> Cell:
-        names = [*self.arms, *(name for name in other.arms if name not in self.arms)]
-        none = Comoments()
-        return Cell(
-            self.measure, self.slice, {name: self.arms.get(name, none) + other.arms.get(name, none) for name in names}
-        )
+        arms = {**self.arms, **other.arms}
+        for name in self.arms.keys() & other.arms.keys():
+            arms[name] = _added(self.arms[name], other.arms[name])
+        return Cell(self.measure, self.slice, arms)
+
+
+def _added(one: Kept, other: Kept) -> Kept:
+    if isinstance(one, Comoments) and isinstance(other, Comoments):
+        return one + other
+    if isinstance(one, QuantileCounts) and isinstance(other, QuantileCounts):
+        return one + other
+    raise BadDefinition("evidence", "two kinds of sums do not add up", "Add cells of one metric.")
 
 
 class Sums(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from leaven.stats.moments import Moments
 
 
-class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
     """Count, means and products of deviations of `k` numbers per unit; those of disjoint sets of units add up.
 
     Source:

@@ -14,9 +14,12 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from leaven.errors import BadDefinition
-from leaven.experiments.measures import Cell, Measure, Sums
+from leaven.experiments.measures import Cell, Kept, Measure, Sums
 from leaven.stats.comoments import Comoments
+from leaven.stats.quantiles import edges_near, quantile_counts
 from leaven.storage.data_file import opened, quoted
 
 _ROW = '"leaven: row of the file"'
@@ -83,6 +86,7 @@ class _Reader:
         arm = f"CAST({quoted(columns.arm)} AS VARCHAR)"
         chosen = [
             f"{arm if columns.unit is None else f'min({arm})'} AS arm",
+            f"{_ROW if columns.unit is None else f'CAST({quoted(columns.unit)} AS VARCHAR)'} AS unit",
             f"{self._mature()} AS mature",
             *(f"{self._first(name)} AS s{i}" for i, name in enumerate(columns.slices)),
             *(f"{expression} AS {name}" for name, expression in self._expressions()),
@@ -101,10 +105,31 @@ class _Reader:
     def cells(self) -> Iterator[Cell]:
         """The sums of every metric: over all units, then by slice."""
         for index, measure in enumerate(self._columns.measures):
-            yield from self._cells(measure, index, None)
+            sums = self._cells if measure.quantile is None else self._quantiles
+            yield from sums(measure, index, None)
             for number, name in enumerate(self._columns.slices):
                 self._refuse_many(number, name)
-                yield from self._cells(measure, index, (f"s{number}", name))
+                yield from sums(measure, index, (f"s{number}", name))
+
+    def _quantiles(self, measure: Measure, index: int, by: tuple[str, str] | None) -> Iterator[Cell]:
+        """Counts around the quantile, from the rows themselves: these are held in memory."""
+        part, number = "''" if by is None else by[0], self._number(measure.numerator)
+        unit = _ROW if self._columns.unit is None else f"CAST({quoted(self._columns.unit)} AS VARCHAR)"
+        numbered = f"(SELECT *, row_number() OVER () AS {_ROW} FROM data)"
+        found = self._connection.execute(
+            f"SELECT v, arm, part, dense_rank() OVER (PARTITION BY arm, part ORDER BY u) - 1 AS u FROM "
+            f"(SELECT {number} AS v, {unit} AS u FROM {numbered}) JOIN "
+            f"(SELECT unit AS u, arm, {part} AS part FROM units WHERE mature) USING (u) WHERE v IS NOT NULL"
+        ).fetchnumpy()
+        values, arms, parts = found["v"], found["arm"].astype(str), found["part"].astype(str)
+        edges = edges_near(values, measure.quantile or 0.5)
+        for value in np.unique(parts):
+            kept: dict[str, Kept] = {
+                str(arm): quantile_counts(values[mine], found["u"][mine].astype(np.int64), edges)
+                for arm in np.unique(arms[parts == value])
+                if (mine := (parts == value) & (arms == arm)).any()
+            }
+            yield Cell(measure.name, None if by is None else f"{by[1]}={value}", kept)
 
     def _cells(self, measure: Measure, index: int, by: tuple[str, str] | None) -> Iterator[Cell]:
         own = [f"m{index}_{i}" for i in range(len(measure.columns))]
@@ -120,7 +145,7 @@ class _Reader:
         products = [f"covar_pop({a}, {b}) * count(*)" for a, b in combinations_with_replacement(names, 2)]
         asked = ", ".join(["part", "arm", "count(*)", *means, *products])
         found = self._rows(f"SELECT {asked} FROM ({inner}) GROUP BY part, arm ORDER BY part, arm")
-        by_part: dict[str | None, dict[str, Comoments]] = {}
+        by_part: dict[str | None, dict[str, Kept]] = {}
         for value, arm, count, *numbers in found:
             kept = Comoments(count, tuple(numbers[: len(names)]), tuple(numbers[len(names) :]))
             by_part.setdefault(None if by is None else f"{by[1]}={value}", {})[arm] = kept
