@@ -20,8 +20,8 @@ from leaven.events.source import Marks, Span
 from leaven.experiments.trial import steps_of
 from leaven.gates import NotWorse
 from leaven.loop import Feature, Loop
-from leaven.storage.data_file import quoted
 from leaven.storage.history_file import History
+from leaven.storage.tabular import quoted
 
 Level = Literal["ok", "note", "problem"]
 _SQL_TYPES = {"category": "VARCHAR", "float": "DOUBLE", "int": "BIGINT", "bool": "BOOLEAN"}

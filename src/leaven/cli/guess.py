@@ -9,7 +9,7 @@ from leaven.cli.leaks import LATER_WORDS, leaks, outcome_bound, words
 from leaven.cli.sample import Column, Sample
 from leaven.errors import BadDefinition
 from leaven.loop import FeatureType
-from leaven.storage.data_file import quoted
+from leaven.storage.tabular import quoted
 
 _TIME_WORDS = {"time", "timestamp", "at", "ts", "date", "datetime", "created", "event", "request", "served"}
 _LABEL_NAMES = {"label", "target", "y", "outcome", "class", "cnt", "response", "converted", "clicked", "churned"}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from leaven.cli.sample import Column, Sample
 from leaven.errors import BadDefinition
 from leaven.stats.metrics import roc_auc
-from leaven.storage.data_file import quoted
+from leaven.storage.tabular import quoted
 
 LATER_WORDS = {
     "label", "outcome", "closed", "end", "ended", "arrival", "arrived", "delivered", "finished", "paid", "updated",

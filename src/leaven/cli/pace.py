@@ -9,7 +9,7 @@ from datetime import timedelta
 from leaven.cli.guess import Guesses
 from leaven.cli.sample import Sample, days_between
 from leaven.duration import duration
-from leaven.storage.data_file import quoted
+from leaven.storage.tabular import quoted
 
 _DELAYS = ("1min", "5min", "15min", "1h", "3h", "6h", "12h", "1d", "36h", "2d", "3d", "7d", "14d", "28d", "60d", "90d")
 # Window to learn from: how often to refresh it.

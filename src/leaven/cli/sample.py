@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.storage.data_file import UnreadableFile, opened, quoted
+from leaven.storage.data_file import UnreadableFile, opened
+from leaven.storage.tabular import quoted
 
 Kind = Literal["text", "integer", "real", "truth", "time", "other"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leaven.errors import LeavenError
+from leaven.storage.tabular import literal
 
 _TEXT = (".csv", ".gz", ".tsv", ".txt")
 
@@ -41,17 +42,12 @@ def opened(path: Path, *, as_text: bool = False) -> Iterator[Any]:
     connection = duckdb.connect()
     try:
         connection.execute("SET TimeZone = 'UTC'")  # else times with a zone are cast to the machine's own
-        literal = "'" + str(path).replace("'", "''") + "'"
-        read = f"read_csv({literal}{', all_varchar = true' if as_text else ''})"
-        read = read if path.suffix.lower() in _TEXT else f"read_parquet({literal})"
+        named = literal(str(path))
+        read = f"read_csv({named}{', all_varchar = true' if as_text else ''})"
+        read = read if path.suffix.lower() in _TEXT else f"read_parquet({named})"
         connection.execute(f"CREATE VIEW data AS SELECT * FROM {read}")  # noqa: S608
         yield connection
     except duckdb.Error as error:
         raise UnreadableFile(str(path), str(error).splitlines()[0]) from error
     finally:
         connection.close()
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as SQL."""
-    return '"' + name.replace('"', '""') + '"'

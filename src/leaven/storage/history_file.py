@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from leaven.errors import BadDefinition
 from leaven.events.labels import Happens
 from leaven.loop import Loop
-from leaven.storage.data_file import opened, quoted
+from leaven.storage.data_file import opened
+from leaven.storage.tabular import quoted
 from leaven.training.encoding import as_category
 
 _ROW = '"leaven: row of the file"'  # beside the file's own columns, whatever these are called

@@ -20,7 +20,8 @@ from leaven.errors import BadDefinition
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
 from leaven.stats.comoments import Comoments
 from leaven.stats.quantiles import edges_near, quantile_counts
-from leaven.storage.data_file import opened, quoted
+from leaven.storage.data_file import opened
+from leaven.storage.tabular import quoted
 
 _ROW = '"leaven: row of the file"'
 MAX_SLICES = 200  # values of one slice column; more are no slices
