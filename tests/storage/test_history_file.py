@@ -12,7 +12,8 @@ import pytest
 from leaven.errors import BadDefinition
 from leaven.events import Happens, Label
 from leaven.loop import Feature
-from leaven.storage.history_file import UnreadableFile, read_history
+from leaven.storage.data_file import UnreadableFile
+from leaven.storage.history_file import read_history
 from tests.controller.pasts import a_loop
 
 FEATURES = [Feature("carrier", "category"), Feature("wind", "float"), Feature("seats", "int"), Feature("night", "bool")]
