@@ -71,15 +71,25 @@ class _Reader:
             raise BadDefinition(
                 self._where, f"it has no column {', '.join(missing)}", f"It has {', '.join(self._types)}."
             )
-        self._refuse_empty(columns.arm, "names no arm")
-        if columns.unit is not None:
-            self._refuse_empty(columns.unit, "names no unit")
+        wrongs = list(self._wrongs(sorted(numeric)))
+        # One pass for all of them; only a file that has something wrong is searched for where.
+        found = self._rows("SELECT " + ", ".join(f"bool_or({wrong})" for _, wrong, _ in wrongs) + " FROM data")[0]
+        for (name, wrong, what), any_row in zip(wrongs, found, strict=True):
+            if any_row:
+                self._refuse(name, wrong, what)
+
+    def _wrongs(self, numeric: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+        """Column, the SQL of what its cells must not be, and what to say of such a cell."""
+        columns = self._columns
+        for empty, what in ((columns.arm, "names no arm"), (columns.unit, "names no unit")):
+            if empty is not None:
+                yield empty, f"{quoted(empty)} IS NULL OR CAST({quoted(empty)} AS VARCHAR) = ''", what
         if columns.mature is not None:
-            self._refuse(columns.mature, f"{self._truth(columns.mature)} IS NULL", "is neither true nor false")
-        for name in sorted(numeric):
+            yield columns.mature, f"{self._truth(columns.mature)} IS NULL", "is neither true nor false"
+        for name in numeric:
             number, cell = self._number(name), quoted(name)
-            self._refuse(name, f"{cell} IS NOT NULL AND ({number}) IS NULL AND NOT {self._nan(name)}", "is no number")
-            self._refuse(name, f"isinf({number})", "is not finite")
+            yield name, f"{cell} IS NOT NULL AND ({number}) IS NULL AND NOT {self._nan(name)}", "is no number"
+            yield name, f"coalesce(isinf({number}), FALSE)", "is not finite"
 
     def by_unit(self) -> None:
         """Make the table `units`: one row per unit with its arm, maturity, slices and numbers."""
@@ -191,9 +201,6 @@ class _Reader:
 
     def _truth(self, name: str) -> str:
         return f"TRY_CAST({quoted(name)} AS BOOLEAN)"
-
-    def _refuse_empty(self, name: str, what: str) -> None:
-        self._refuse(name, f"{quoted(name)} IS NULL OR CAST({quoted(name)} AS VARCHAR) = ''", what)
 
     def _refuse(self, name: str, wrong: str, what: str) -> None:
         """Raise for the first row where `wrong` holds."""
