@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.linear_model import SGDClassifier
@@ -14,6 +15,7 @@ from leaven.endpoints.oip import Matrix, OipMapping
 from leaven.learners import ScikitLearn
 from leaven.registry import versions
 from leaven.registry.decisions import decisions
+from leaven.stats.moments import Moments
 from leaven.training import Stateful
 from tests.controller.test_steps import an_opened_refresh, run_steps
 from tests.endpoints.servers import Asked, Reply, Writer, http, outputs, says, serving
@@ -49,7 +51,7 @@ def test_the_gates_compare_with_what_the_server_answers_and_the_next_version_is_
         judged = decisions(connection, "shop", kind="gate")[-1]
     compared = judged.evidence["reports"][0]["champion"]
     assert judged.outcome == "pass"
-    assert compared["total"] / compared["count"] == pytest.approx(np.log(2)), "the loss of always saying one half"
+    assert msgspec.convert(compared, Moments).mean == pytest.approx(np.log(2)), "the loss of always saying one half"
 
 
 def test_a_server_that_is_away_fails_the_gate_with_its_reason_and_may_be_tried_again(monkeypatch):
