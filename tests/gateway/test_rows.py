@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leaven.errors import LeavenError
+from leaven.gateway.features import columns_of
 from leaven.gateway.protocol import parse_infer
 from leaven.gateway.rows import MAX_ROWS, Rows, read_rows
-from leaven.loop import Schema
+from leaven.loop import FeatureRule, Schema
 from leaven.training.encoding import BadFeature
 
 NUMBERS = Schema((("a", "float", False), ("b", "int", False), ("c", "bool", False)), "user", "binary")
@@ -116,3 +117,12 @@ def test_infinity_is_no_feature_value():
     request = parse_infer(body + np.array([np.inf]).tobytes(), str(len(body)))
     with pytest.raises(BadFeature):
         read_rows(request, NUMBERS, unit=None)
+
+
+def test_an_empty_text_is_a_missing_category_where_the_categories_are_named():
+    schema = Schema((("c", "category", False),), "u", "binary", {"c": FeatureRule(values=("red",))})
+    columns, values = columns_of({"c": ("text", ["red", "", None])}, schema, 3)
+    assert values["c"] == ["red", None, None]
+    assert columns["c"].tolist() == ["red", None, None]
+    named = Schema((("c", "category", False),), "u", "binary", {"c": FeatureRule(values=("red", ""))})
+    assert columns_of({"c": ("text", [""])}, named, 1)[1]["c"] == [""]

@@ -151,7 +151,7 @@ def _said(body: bytes) -> str:
         facts = None
     if isinstance(facts, dict):
         text = next((facts[key] for key in ("error", "detail", "message") if key in facts), text)
-    shown = " ".join(_printable(str(text)).split())[:200]
+    shown = " ".join(_printable(str(text)).split())[:200].rstrip(".")  # what it stands in ends the sentence
     return f": {shown}" if shown else ""
 
 

@@ -158,9 +158,14 @@ def _fitting(name: str, kind: FeatureType, value: Any) -> FeatureValue:
 
 
 def _known(rule: FeatureRule, name: str, value: FeatureValue) -> FeatureValue:
-    """The value if the loop file knows it, or None where it may be replaced."""
+    """The value if the loop file knows it, or None where it is missing or may be replaced.
+
+    An empty text is missing, as far as it is none of the categories: tensors of BYTES have no other way to say so.
+    """
     if value is None or value in rule.values:
         return value
+    if value == "":
+        return None
     if rule.invalid == "refuse":
         raise UnknownCategory(name, rule.values, value)
     return None
