@@ -246,3 +246,21 @@ def test_a_child_forked_while_the_spool_is_locked_can_write(tmp_path: Path):
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], check=True, timeout=60)
     assert ids(Spool(tmp_path, limit=1)) == ["child", "parent"]
+
+
+def test_reports_are_counted_while_another_thread_finishes_their_file(tmp_path: Path):
+    spool, over = Spool(tmp_path, limit=10**6), threading.Event()
+
+    def finish() -> None:
+        while not over.is_set():
+            spool.finish()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    try:
+        for number in range(200):
+            spool.append([a_report(number)])
+            assert spool.count() == number + 1
+    finally:
+        over.set()
+        thread.join()

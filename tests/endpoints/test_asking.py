@@ -165,10 +165,12 @@ async def floods_headers(asked: Asked, writer: Writer) -> Reply:
     ],
 )  # fmt: skip
 def test_whatever_else_it_does_is_a_failure_with_its_reason_in_time(answer: Answer, reason: str, text: str):
+    # Only who waits for nothing is given little time: on a busy machine an answer may take its own.
+    allowed = 0.4 if reason == "too slow" else 30.0
     with serving(answer) as server:
         began = time.monotonic()
-        (failed,) = ask(an_endpoint(server.url), seconds=0.4)
-    assert time.monotonic() - began < 5
+        (failed,) = ask(an_endpoint(server.url), seconds=allowed)
+    assert time.monotonic() - began < allowed + 15
     assert isinstance(failed, EndpointFailed), failed
     assert (failed.reason, text in str(failed)) == (reason, True), str(failed)
     assert len(str(failed)) < 500

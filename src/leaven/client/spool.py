@@ -75,7 +75,9 @@ class Spool:
 
     def count(self) -> int:
         """Return how many reports wait to be delivered, those of other processes among them."""
-        return sum(file.count for file in self._finished()) + _lines_in(self.folder / _OPEN)
+        # Alone: while another thread finishes the open file, its reports would be in neither place.
+        with self._disk(), self._locked():
+            return sum(file.count for file in self._finished()) + _lines_in(self.folder / _OPEN)
 
     def used(self) -> int:
         """Return the bytes that the folder's files hold."""
