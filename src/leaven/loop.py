@@ -18,7 +18,7 @@ from leaven.values import value
 
 if TYPE_CHECKING:
     from leaven.curation.windows import Data
-    from leaven.experiments.verdict import Stage
+    from leaven.experiments.stage import Stage
     from leaven.gates import Gate
     from leaven.training.learner import Learner
     from leaven.training.plans import Plan

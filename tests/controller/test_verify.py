@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaven.controller.verify import _GATES, _STAGES, _TRIGGERS, judged_again
+from leaven.controller.verify import _GATES, _TRIGGERS, judged_again
 from leaven.errors import BadDefinition
-from leaven.experiments import Canary, Shadow
+from leaven.experiments import STAGES, Canary, Shadow
 from leaven.gates import NotWorse, Sane
 from leaven.registry.decisions import Decision
 from leaven.triggers import Drops, Every, LabelsGrow
@@ -35,7 +35,7 @@ policies = st.one_of(
 
 @given(policies)
 def test_every_policy_is_read_back_from_what_is_written_in_a_decision(policy):
-    makers = _GATES | _STAGES | _TRIGGERS
+    makers = _GATES | STAGES | _TRIGGERS
     stored = msgspec.json.decode(msgspec.json.encode(repr(policy)))
     assert from_written(stored, makers) == policy
     assert repr(from_written(stored, makers)) == repr(policy)

@@ -14,7 +14,7 @@ from scipy.stats import t
 from leaven.errors import BadDefinition
 from leaven.experiments import Canary, Shadow
 from leaven.experiments.evidence import ArmEvidence, CanaryEvidence, ShadowEvidence
-from leaven.experiments.verdict import Step
+from leaven.experiments.stage import Step
 from leaven.stats.moments import Moments, moments
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

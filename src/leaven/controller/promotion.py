@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from leaven.errors import LeavenError
 from leaven.experiments.assignment import threshold
 from leaven.experiments.routing import RoutingTable, ShadowRoute, Standby, arms_for
+from leaven.experiments.stage import Stage
 from leaven.experiments.trial import Trial, steps_of
-from leaven.experiments.verdict import Stage
 from leaven.loop import FeatureType, Schema
 from leaven.registry import aliases, loops, routing, versions
 from leaven.registry.changes import features_of

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from leaven.errors import LeavenError
 from leaven.experiments.trial import Trial
-from leaven.storage.control.schema import refreshes, trials
+from leaven.storage.control.schema import refreshes, trial_evidence, trials
 from leaven.triggers import Cause
 
 RefreshState = Literal[
@@ -137,6 +137,22 @@ def save_trial(connection: Connection, changed: Trial, *, now: int) -> None:
     """Store a trial's new state."""
     row = _trial_row(changed, ended_at=None if changed.state == "open" else now)
     connection.execute(update(trials).where(trials.c.id == changed.id).values(**row))
+
+
+def kept_evidence(connection: Connection, trial_id: str, step: int) -> dict[str, Any] | None:
+    """Return what a step of a trial had seen at the last look at it, or None before the first."""
+    mine = (trial_evidence.c.trial == trial_id) & (trial_evidence.c.step == step)
+    kept: dict[str, Any] | None = connection.scalar(select(trial_evidence.c.evidence).where(mine))
+    return kept
+
+
+def keep_evidence(connection: Connection, trial: Trial, evidence: Any, *, now: int) -> None:
+    """Store what the trial's present step has seen, in place of what was stored before."""
+    key = {"trial": trial.id, "step": trial.step}
+    mine = (trial_evidence.c.trial == trial.id) & (trial_evidence.c.step == trial.step)
+    seen = {"evidence": msgspec.to_builtins(evidence), "at": now}
+    if not connection.execute(update(trial_evidence).where(mine).values(**seen)).rowcount:
+        connection.execute(insert(trial_evidence).values(**key, **seen))
 
 
 def _trial_row(one: Trial, *, ended_at: int | None) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from leaven.controller import state
 from leaven.controller.parts import Parts
 from leaven.controller.promotion import promote, publish_routes
 from leaven.duration import instant, micros
-from leaven.events.source import Span
-from leaven.experiments.evidence import Evidence, canary_evidence, shadow_evidence
+from leaven.experiments.evidence import Evidence
+from leaven.experiments.stage import Stage, Traffic
 from leaven.experiments.trial import Action, Trial, TrialState, evidence_digest, reconcile, steps_of
-from leaven.experiments.verdict import Stage
 from leaven.loop import Loop
 from leaven.registry import aliases, decisions, loops
 from leaven.registry.decisions import Decision, record
@@ -78,18 +77,19 @@ def reconcile_trial(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) ->
     if (changed := _changed(parts, loop, trial, now=now)) is not None:
         return changed
     metric = default_metric(loop.label.task)
-    evidence = _evidence(parts, loop, trial, metric=metric, now=now)
+    before, evidence = _evidence(parts, loop, trial, metric=metric, now=now)
     action = reconcile(trial, loop.rollout, evidence, now=now, metric=metric)
     with parts.database.read() as connection:
         paused = loops.loop(connection, loop.name).paused
     # A paused loop still rolls back, but nothing moves forward; the look is spent all the same.
     if action.do == "hold" or (paused and action.do in ("advance", "promote")):
-        return _hold(parts, trial, action, evidence, now=now)
+        return _hold(parts, trial, action, before, evidence, now=now)
     with parts.write() as connection:
         parts.fence(connection)
         current = state.find_trial(connection, trial.id)
         if current != trial:  # somebody was faster: a person, or an earlier life of this controller
             return current if current is not None else trial
+        state.keep_evidence(connection, trial, evidence, now=micros(now))
         return _act(connection, loop, trial, action, evidence, metric=metric, now=now)
 
 
@@ -120,28 +120,37 @@ def _changed(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) -> Trial 
         return end_trial(connection, current, "stopped", decided, now=at)
 
 
-def _evidence(parts: Parts, loop: Loop, trial: Trial, *, metric: str, now: datetime) -> Evidence:
+def _evidence(
+    parts: Parts, loop: Loop, trial: Trial, *, metric: str, now: datetime
+) -> tuple[Evidence | None, Evidence]:
+    """What the step had seen at the last look, and what it has seen now."""
     stage, step = steps_of(loop.rollout)[trial.step]
-    span, source = Span(instant(trial.since), now), parts.source(loop.name)
-    if step.kind == "shadow":
-        return shadow_evidence(source.pairs(span, trial.challenger, loop.label, as_of=now), stage.metric or metric)
-    served = source.examples(span, loop.label, as_of=now)
-    version = served.predictions.version  # late rows of a trial that has just ended are none of this one's
-    mine = (version == trial.challenger) | (version == trial.champion)
-    return canary_evidence(served.take(mine), stage.metric or metric)
+    with parts.database.read() as connection:
+        kept = state.kept_evidence(connection, trial.id, trial.step)
+    before: Evidence | None = None if kept is None else msgspec.convert(kept, stage.evidence)
+    traffic = Traffic(
+        parts.source(loop.name), loop.label, instant(trial.since), now, trial.champion, trial.challenger,
+        stage.metric or metric,
+    )  # fmt: skip
+    return before, stage.observe(step, traffic, before)
 
 
-def _hold(parts: Parts, trial: Trial, action: Action, evidence: Evidence, *, now: datetime) -> Trial:
-    seen = evidence_digest(evidence)
-    if not action.looked or seen == trial.seen:
+def _hold(
+    parts: Parts, trial: Trial, action: Action, before: Evidence | None, evidence: Evidence, *, now: datetime
+) -> Trial:
+    if evidence == before:
         return trial
-    held = msgspec.structs.replace(trial, looks=action.look, seen=seen)
+    held = trial
+    if action.looked:
+        held = msgspec.structs.replace(trial, looks=action.look, seen=evidence_digest(evidence))
     with parts.write() as connection:
         parts.fence(connection)
         current = state.find_trial(connection, trial.id)
         if current != trial:
             return current if current is not None else trial
-        state.save_trial(connection, held, now=micros(now))
+        state.keep_evidence(connection, trial, evidence, now=micros(now))
+        if held != trial:
+            state.save_trial(connection, held, now=micros(now))
     return held
 
 

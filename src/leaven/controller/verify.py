@@ -7,14 +7,12 @@ those on record.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
 from leaven.duration import instant
-from leaven.experiments import Canary, Shadow
-from leaven.experiments.evidence import CanaryEvidence, Evidence, ShadowEvidence
-from leaven.experiments.verdict import Stage
+from leaven.experiments import STAGES, Stage
+from leaven.experiments.evidence import Evidence
 from leaven.gates import Gate, GateEvidence, NotWorse, Sane, joint_outcome
 from leaven.monitoring.signal import Signal
 from leaven.registry.decisions import Decision
@@ -22,7 +20,6 @@ from leaven.stats.intervals import Interval
 from leaven.triggers import Drops, Every, Facts, LabelsGrow, Trigger
 from leaven.values import from_written
 
-_STAGES = {"Shadow": Shadow, "Canary": Canary}
 _GATES = {"NotWorse": NotWorse, "Sane": Sane}
 _TRIGGERS = {"Every": Every, "LabelsGrow": LabelsGrow, "Drops": Drops}
 
@@ -48,17 +45,16 @@ def _gates(decision: Decision) -> tuple[str, str]:
 
 def _trial(decision: Decision) -> tuple[str, str]:
     rule = decision.rule
-    stage: Stage = from_written(rule["stage"], _STAGES)
+    stage: Stage = from_written(rule["stage"], STAGES)
     step = stage.steps()[rule["step"]]
-    kind: Any = ShadowEvidence if step.kind == "shadow" else CanaryEvidence
-    evidence: Evidence = msgspec.convert(decision.evidence, kind)
+    evidence: Evidence = msgspec.convert(decision.evidence, stage.evidence)
     metric = stage.metric or rule["metric"]
     elapsed = timedelta(microseconds=rule["elapsed"])
     verdict = stage.judge(step, evidence, elapsed=elapsed, look=rule["look"], metric=metric)
     if verdict.outcome == "advance":
         return ("promote" if rule["last"] else "advance"), verdict.why
-    if verdict.outcome == "hold":
-        return "hold", verdict.why
+    if verdict.outcome in ("hold", "promote"):
+        return verdict.outcome, verdict.why
     return ("roll_back" if step.kind == "canary" else "stop"), verdict.why
 
 

@@ -2,5 +2,8 @@
 
 from leaven.experiments.canary import Canary
 from leaven.experiments.shadow import Shadow
+from leaven.experiments.stage import Stage
 
-__all__ = ["Canary", "Shadow"]
+STAGES: dict[str, type[Stage]] = {stage.__name__: stage for stage in (Shadow, Canary)}
+
+__all__ = ["STAGES", "Canary", "Shadow", "Stage"]

@@ -8,8 +8,9 @@ from typing import Any
 
 from leaven.duration import duration
 from leaven.errors import BadDefinition
-from leaven.experiments.evidence import CanaryEvidence, Evidence
-from leaven.experiments.verdict import Step, Verdict, check_stage_metric
+from leaven.experiments.evidence import CanaryEvidence, Evidence, canary_evidence
+from leaven.experiments.stage import Step, Traffic
+from leaven.experiments.verdict import Verdict, check_stage_metric
 from leaven.stats.exact import more_failures_p_value
 from leaven.stats.intervals import difference_interval
 from leaven.stats.looks import alpha_at_look
@@ -84,6 +85,15 @@ class Canary:
     def steps(self) -> tuple[Step, ...]:
         """Return one step per share."""
         return tuple(Step("canary", share, duration(self.each), duration(self.patience)) for share in self.shares)
+
+    @property
+    def evidence(self) -> type[CanaryEvidence]:
+        """What it is judged by."""
+        return CanaryEvidence
+
+    def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> CanaryEvidence:
+        """Return what the log says of this step, read anew."""
+        return canary_evidence(traffic.served(), traffic.metric)
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return the verdict on what this step has seen so far."""

@@ -11,8 +11,9 @@ from datetime import timedelta
 
 from leaven.duration import duration
 from leaven.errors import BadDefinition
-from leaven.experiments.evidence import Evidence, ShadowEvidence
-from leaven.experiments.verdict import Step, Verdict, check_stage_metric
+from leaven.experiments.evidence import Evidence, ShadowEvidence, shadow_evidence
+from leaven.experiments.stage import Step, Traffic
+from leaven.experiments.verdict import Verdict, check_stage_metric
 from leaven.stats.exact import more_failures_p_value
 from leaven.stats.intervals import mean_interval
 from leaven.stats.looks import alpha_at_look
@@ -54,6 +55,15 @@ class Shadow:
     def steps(self) -> tuple[Step, ...]:
         """Return the one step."""
         return (Step("shadow", self.share, duration(self.length), duration(self.patience)),)
+
+    @property
+    def evidence(self) -> type[ShadowEvidence]:
+        """What it is judged by."""
+        return ShadowEvidence
+
+    def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> ShadowEvidence:
+        """Return what the log says of this step, read anew."""
+        return shadow_evidence(traffic.shadowed(), traffic.metric)
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return the verdict on the pairs seen so far."""

@@ -15,7 +15,8 @@ import msgspec
 
 from leaven.duration import instant
 from leaven.experiments.evidence import Evidence
-from leaven.experiments.verdict import Stage, Step, Verdict
+from leaven.experiments.stage import Stage, Step
+from leaven.experiments.verdict import Verdict
 
 TrialState = Literal["open", "promoted", "rolled_back", "stopped"]
 
@@ -90,6 +91,8 @@ def _action(verdict: Verdict, trial: Trial, stage: Stage, step: Step, *, last: b
 
     if verdict.outcome == "hold":
         return act("hold")
+    if verdict.outcome == "promote":
+        return act("promote")
     if verdict.outcome == "advance":
         return act("promote" if last else "advance")
     # Stopped, or given up without enough evidence: either way the champion gets all units back.

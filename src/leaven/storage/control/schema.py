@@ -237,6 +237,16 @@ trials = Table(
     Index("trials_by_loop", "loop", "opened_at"),
 )
 
+# What each step of a trial has seen, as of its last look: a fold over the log that can be made again.
+trial_evidence = Table(
+    "trial_evidence",
+    metadata,
+    Column("trial", Text, ForeignKey("trials.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("evidence", Json, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
 # `unit` and `salt` go when the erasure is done: nothing then says whom it was about.
 erasures = Table(
     "erasures",

@@ -1,0 +1,79 @@
+"""What is a stage of a rollout, and what does it have to go by?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from leaven.events.columns import Examples, Pairs
+from leaven.events.labels import LabelRule
+from leaven.events.source import ExampleSource, Span
+from leaven.experiments.evidence import Evidence
+from leaven.experiments.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a stage: what it routes, for how long at least and at most."""
+
+    kind: Literal["shadow", "canary"]
+    share: float  # of the units: shadowed, or served by the canary
+    at_least: timedelta
+    at_most: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a step has seen so far: the log from its beginning until now."""
+
+    source: ExampleSource
+    label: LabelRule
+    since: datetime  # when the step began
+    now: datetime
+    champion: str  # versions
+    challenger: str
+    metric: str  # the loss that is compared: the stage's own, or the task's
+
+    def served(self) -> Examples:
+        """Return what champion and challenger answered, with labels as of now."""
+        examples = self.source.examples(Span(self.since, self.now), self.label, as_of=self.now)
+        version = examples.predictions.version  # late rows of a trial that has just ended are none of this one's
+        return examples.take((version == self.challenger) | (version == self.champion))
+
+    def shadowed(self) -> Pairs:
+        """Return the live answers that the challenger shadowed, with labels as of now."""
+        return self.source.pairs(Span(self.since, self.now), self.challenger, self.label, as_of=self.now)
+
+
+class Stage(Protocol):
+    """A stage of a rollout: one or more steps, the evidence that each is judged by, and the rule."""
+
+    @property
+    def metric(self) -> str | None:
+        """The loss that is compared; None stands for the task's own."""
+        ...
+
+    @property
+    def evidence(self) -> type[Any]:
+        """What `observe` returns: a frozen struct of numbers that add up."""
+        ...
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps, in order."""
+        ...
+
+    def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> Evidence:
+        """Return the evidence of a step as of now.
+
+        Args:
+            step: One of `steps`.
+            traffic: The log that it can be made from.
+            before: What an earlier look at this step returned, to go on from; None makes it from the log alone, and
+                gives the same.
+        """
+        ...
+
+    def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
+        """Return the verdict on a step after `elapsed`; `look` is the number of this look, from 1."""
+        ...
