@@ -277,6 +277,27 @@ def test_history_comes_in_once_and_examples_go_out(lake_at: LakeAt):
     assert rows == [(f"u{i}", i + 0.5, float(i % 2)) for i in range(6)]
 
 
+def test_a_file_that_is_committed_while_old_ones_are_deleted_stays(lake_at: LakeAt, monkeypatch):
+    lake = lake_at.open()
+    commit(lake, a_prediction("p1"))
+    commit(lake, a_prediction("p2"))
+    place = lake_at.table()
+    newest = head(place)
+    commit_of_p2 = place.at(LOG).read(newest)
+    place.at(LOG).remove(newest)  # its data file is written, its commit is not yet
+    vacuuming = lake_at.open("other")
+    table = vacuuming.table("flights", "predictions")
+    delete = table._vacuum
+
+    def commit_meanwhile(**asked: object) -> None:
+        delete(**asked)
+        place.at(LOG).write(newest, commit_of_p2)
+
+    monkeypatch.setattr(table, "_vacuum", commit_meanwhile)
+    assert table.vacuum(hours=24, keep=[]) == 0
+    assert sorted(ids(lake_at.open("fresh").tail("flights", 10))) == ["p1", "p2"]
+
+
 def test_the_flusher_brings_every_event_in_once_whatever_was_left_behind(lake_at: LakeAt, monkeypatch):
     """Segments that a kill left after their commit, two flushers at once, and compaction in between."""
     monkeypatch.setattr("leaven.storage.flusher.COMPACT_EVERY", 1)
