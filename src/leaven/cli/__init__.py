@@ -41,6 +41,10 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
         "assign": ("leaven.cli.assign", "Say which arm a unit gets."),
     },
+    "Advise": {
+        "freshness": ("leaven.cli.freshness", "Measure how much worse a model gets with age, and with fewer rows."),
+        "cadence": ("leaven.cli.cadence", "Recommend how often to refresh, by what staleness and a refresh cost."),
+    },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),
         "endpoint": ("leaven.cli.endpoint", "Let a server that runs elsewhere answer for a version."),
