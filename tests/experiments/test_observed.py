@@ -48,9 +48,7 @@ def test_what_is_observed_is_what_pandas_counts():
     found = observe(log, RULE, until=day(24), days=10, metric="brier")
     latest = rows[rows["day"] >= 14]
     assert (found.days, found.predictions, found.answers) == (10, len(latest), "served")
-    assert found.curve.seen == tuple(
-        latest[latest["day"] < 14 + days]["unit"].nunique() for days in range(1, 11)
-    )
+    assert found.curve.seen == tuple(latest[latest["day"] < 14 + days]["unit"].nunique() for days in range(1, 11))
     earlier = rows[(rows["at"] >= column_time(day(13.75))) & (rows["at"] < column_time(day(23.75)))]
     told = earlier[earlier["told"].notna()]
     assert found.mature == len(earlier)

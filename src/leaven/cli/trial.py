@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from leaven.cli.loop_log import Days, Metric, Until, look_at, sd_of
 from leaven.cli.option_values import numbers, shares_of
-from leaven.cli.output import DONE, NO, AsJson, emit
+from leaven.cli.output import DONE, NO, AsJson, Home, emit
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
@@ -193,27 +194,56 @@ def size(
         str | None,
         typer.Option("--daily-units", help="New units a day; or on day 1, 2, … as 900,500,300, the last goes on."),
     ] = None,
-    label_window: Annotated[float, typer.Option("--label-window", min=0, help="Days until a label is mature.")] = 0.0,
+    label_window: Annotated[
+        float | None, typer.Option("--label-window", min=0, help="Days until a label is mature.")
+    ] = None,
+    loop: Annotated[
+        str | None,
+        typer.Option("--loop", help="A loop, by name or file: what is not given above is read from its log."),
+    ] = None,
+    metric: Metric = None,
+    days: Days = 28,
+    until: Until = None,
+    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find how many units a trial of two arms needs, and how many days they take (a week at least)."""
-    from leaven.cli.trial_tables import show_size
-    from leaven.stats.boundaries import inflation
-    from leaven.stats.size import Plan, days_for, units_for_means, units_for_rates
+    """Find how many units a trial of two arms needs, and how many days they take (a week at least).
 
+    With --loop, the metric's mean and standard deviation per unit, the label's window and the days are those of the
+    loop's log: its units come back, so the days follow the observed curve of different units.
+    """
+    from leaven.cli.trial_tables import Sized, show_size
+    from leaven.experiments.sizing import size_by_log
+    from leaven.stats.boundaries import inflation
+    from leaven.stats.size import Plan, days_for, days_on_curve, units_for_means, units_for_rates
+
+    seen = None if loop is None else look_at(loop, home=home, metric=metric, days=days, until=until).needed()
+    by_log = seen is not None and rate is None and sd is None
+    if seen is not None and by_log:
+        mean, sd = seen.loss.mean if mean is None else mean, sd_of(seen.loss)
     base = rate if rate is not None else mean
     if (rate is None) == (sd is None) or (rate is not None and mean is not None) or (relative and base is None):
-        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, or --rate.")
+        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, --rate or --loop.")
     plan = Plan(mde * (base or 0.0) if relative else mde, _alpha(alpha), power, ratio, correlation)
     units = units_for_rates(rate, plan) if rate is not None else units_for_means(sd or 0.0, plan)
-    if looks > 1:
-        units *= inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power)
-    control, arm = ceil(units - 1e-9), ceil(units * ratio - 1e-9)
-    days = None
+    times = inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power) if looks > 1 else 1.0
+    window = label_window if label_window is not None else seen.window if seen is not None else 0.0
+    control, arm = ceil(units * times - 1e-9), ceil(units * times * ratio - 1e-9)
+    lasts = between = None
+    if seen is not None:
+        share = seen.labelled or 1.0
+        if by_log:
+            sized = size_by_log(seen.losses, seen.curve, plan, window=window, share=share, times=times)
+            control, arm, sd, lasting = sized.control, sized.arm, sized.sd, sized.lasts
+        else:
+            lasting = days_on_curve(control + arm, seen.curve, window=window, share=share)
+        lasts, between = lasting.days, (lasting.soonest, lasting.latest)
     if daily_units is not None:
-        days = days_for(control + arm, numbers("--daily-units", daily_units), window=label_window)
-    data = {"per_arm": control, "total": control + arm, "days": days, "control": control, "arm": arm}
-    emit(data, as_json=as_json, human=lambda out: show_size(control, arm, days, daily_units is not None, out))
+        between = None
+        lasts = days_for(control + arm, numbers("--daily-units", daily_units), window=window)
+    asked = daily_units is not None or seen is not None
+    found = Sized(control, control + arm, lasts, control, arm, mean, sd, rate, plan.mde, window, between, seen)
+    emit(found, as_json=as_json, human=lambda out: show_size(found, asked, out))
 
 
 @app.command("boundaries")

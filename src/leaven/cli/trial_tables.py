@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.table import Table
+
+from leaven.cli.loop_log import Seen
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,12 +31,44 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
 
 
-def show_size(control: int, arm: int, days: int | None, asked: bool, out: Console) -> None:
-    """Print units and days."""
+class Sized(msgspec.Struct, frozen=True):
+    """How large a trial must be."""
+
+    per_arm: int
+    total: int
+    days: int | None  # None where nobody said how many come, or so many never come
+    control: int
+    arm: int
+    mean: float | None  # of the metric, as it was given or read
+    sd: float | None
+    rate: float | None
+    mde: float  # absolute
+    label_window: float
+    days_between: tuple[int | None, int | None] | None  # soonest and latest, where the observed curve tells
+    log: Seen | None  # what was read, where a loop was named
+
+
+def show_size(found: Sized, asked: bool, out: Console) -> None:
+    """Print units and days, and what was read from the log."""
+    control, arm = found.control, found.arm
     each = f"{control:,} in each of two arms" if control == arm else f"{control:,} control, {arm:,} in the arm"
     out.print(f"{control + arm:,} units: {each}")
     if asked:
-        out.print("so many never come" if days is None else f"{days:,} days")
+        out.print(days_in_words(found.days, found.days_between))
+    if found.log is not None:
+        if found.sd is not None:
+            out.print(f"[dim]over such a time, the units' mean {found.log.metric} has a spread of {found.sd:.4g}[/dim]")
+        for line in found.log.in_words():
+            out.print(f"[dim]{line}[/dim]")
+
+
+def days_in_words(days: int | None, between: tuple[int | None, int | None] | None) -> str:
+    """Return how long it takes, and between what, where that is not the same."""
+    said = "so many never come" if days is None else f"{days:,} days"
+    if between is None or between[0] == between[1]:
+        return said
+    soonest, latest = ("never" if each is None else f"{each:,}" for each in between)
+    return f"{said} (between {soonest} and {latest})"
 
 
 def show_boundaries(looks: Sequence[float], z: Sequence[float], nominal: Sequence[float], out: Console) -> None:

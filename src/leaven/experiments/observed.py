@@ -32,6 +32,7 @@ class Observed(msgspec.Struct, frozen=True):
     label: Moments  # of the labels, per unit
     metric: str
     loss: Moments  # per unit, on mature labels
+    losses: dict[int, Moments]  # of the latest 7, 14, … of the days: means over fewer days are noisier
     answers: Literal["served", "constant"]  # whose loss: what was served; or, where nothing was, always the mean label
     delays: tuple[float, float, float] | None  # days until the label of half, 90 %, 99 % of the labelled was heard
 
@@ -52,12 +53,15 @@ def observe(source: ExampleSource, rule: LabelRule, *, until: datetime, days: in
     judged = source.examples(earlier, rule, as_of=until)
     heard = source.examples(earlier, Hearing(rule), as_of=until).labels.value
     known = judged.mature()
-    losses, answers = _losses(known, metric)
+    when, unit, loss, answers = _losses(known, metric)
+    end = column_time(earlier.end)
+    by_days = {each: when >= end - np.timedelta64(each, "D") for each in _stretches(days)}
+    losses = {each: moments(unit_means(unit[recent], loss[recent])) for each, recent in by_days.items()}
     return Observed(
         until=until.isoformat(), days=days, predictions=len(latest), curve=_curve(latest, until - length, days),
         mature=len(judged), labelled=len(known) / len(judged) if len(judged) else None,
-        label=moments(unit_means(known.predictions.unit, known.labels.value)), metric=metric, loss=losses,
-        answers=answers, delays=_delays(heard[~np.isnan(heard)]),
+        label=moments(unit_means(known.predictions.unit, known.labels.value)), metric=metric,
+        loss=losses[days], losses=losses, answers=answers, delays=_delays(heard[~np.isnan(heard)]),
     )  # fmt: skip
 
 
@@ -66,16 +70,23 @@ def _curve(latest: Examples, start: datetime, days: int) -> UnitCurve:
     return unit_curve(day, latest.predictions.unit, days=days)
 
 
-def _losses(known: Examples, metric: str) -> tuple[Moments, Literal["served", "constant"]]:
-    answered = known.take(~np.isnan(known.predictions.answer))
+def _stretches(days: int) -> list[int]:
+    """A week, two, four, …; and all days."""
+    weeks = [7 << n for n in range(8) if 7 << n < days]
+    return [*weeks, days]
+
+
+def _losses(known: Examples, metric: str) -> tuple[Column, Column, Column, Literal["served", "constant"]]:
+    """Time, unit and loss of each row; and whose answers these are the losses of."""
     row_loss = METRICS[metric].row_loss
     assert row_loss is not None  # callers name a loss of single rows
+    answered = known.take(~np.isnan(known.predictions.answer))
     if len(answered) or not len(known):
-        per_row = row_loss(answered.labels.value, answered.predictions.answer)
-        return moments(unit_means(answered.predictions.unit, per_row)), "served"
+        loss = row_loss(answered.labels.value, answered.predictions.answer)
+        return answered.predictions.at, answered.predictions.unit, loss, "served"
     label = known.labels.value
-    always = np.full(len(label), label.mean())
-    return moments(unit_means(known.predictions.unit, row_loss(label, always))), "constant"
+    loss = row_loss(label, np.full(len(label), label.mean()))
+    return known.predictions.at, known.predictions.unit, loss, "constant"
 
 
 def _delays(heard: Column) -> tuple[float, float, float] | None:

@@ -7,6 +7,7 @@ is counted; what comes after lies between two curves, one that is too low and on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -56,7 +57,7 @@ class UnitCurve(msgspec.Struct, frozen=True):
         x = np.log(np.arange(first, days + 1))
         y = np.log(np.maximum(self.seen[first - 1 :], 1))
         slope = float(np.dot(x - x.mean(), y - y.mean()) / np.dot(x - x.mean(), x - x.mean()))
-        grown = self.seen[-1] * (day / days) ** min(1.0, max(0.0, slope))
+        grown = float(self.seen[-1] * (day / days) ** min(1.0, max(0.0, slope)))
         return max(grown, self.low(day))
 
     def units(self, day: float) -> float:
@@ -65,13 +66,11 @@ class UnitCurve(msgspec.Struct, frozen=True):
 
     def days_until(self, units: float) -> int | None:
         """Return the first day at whose end so many units are to be expected; None if that takes over ten years."""
-        if self.units(MOST_DAYS) < units:
-            return None
-        before, day = 0, MOST_DAYS
-        while day - before > 1:
-            middle = (before + day) // 2
-            before, day = (middle, day) if self.units(middle) < units else (before, middle)
-        return day
+        return first_day(lambda day: self.units(day) >= units)
+
+    def days_between(self, units: float) -> tuple[int | None, int | None]:
+        """Return that day by the curve that is too high, and by the one that is too low."""
+        return first_day(lambda day: self.high(day) >= units), first_day(lambda day: self.low(day) >= units)
 
     def _within(self, day: float) -> float:
         if not self.seen or day <= 0:
@@ -82,6 +81,17 @@ class UnitCurve(msgspec.Struct, frozen=True):
 
     def _in_line(self, day: float) -> float:
         return self.seen[-1] * day / len(self.seen)
+
+
+def first_day(enough: Callable[[int], bool]) -> int | None:
+    """Return the first day on which it is enough, once which it always is; None if that takes over ten years."""
+    if not enough(MOST_DAYS):
+        return None
+    before, day = 0, MOST_DAYS
+    while day - before > 1:
+        middle = (before + day) // 2
+        before, day = (before, middle) if enough(middle) else (middle, day)
+    return day
 
 
 def unit_curve(day: ArrayLike, unit: ArrayLike, *, days: int) -> UnitCurve:
