@@ -38,6 +38,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
     },
     "Prove": {
+        "advise": ("leaven.cli.advise", "Say how a challenger should be proven: strategy, size, days, stages."),
         "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
         "assign": ("leaven.cli.assign", "Say which arm a unit gets."),
     },

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from leaven.cli.loop_log import Days, Metric, Until, look_at, sd_of
+from leaven.cli.loop_log import Days, Metric, Until, look_at
 from leaven.cli.option_values import numbers, shares_of
 from leaven.cli.output import DONE, NO, AsJson, Home, emit
 from leaven.errors import BadDefinition
@@ -212,38 +211,24 @@ def size(
     With --loop, the metric's mean and standard deviation per unit, the label's window and the days are those of the
     loop's log: its units come back, so the days follow the observed curve of different units.
     """
-    from leaven.cli.trial_tables import Sized, show_size
-    from leaven.experiments.sizing import size_by_log
+    from leaven.cli.trial_size import sized
+    from leaven.cli.trial_tables import show_size
     from leaven.stats.boundaries import inflation
-    from leaven.stats.size import Plan, days_for, days_on_curve, units_for_means, units_for_rates
+    from leaven.stats.size import Plan
 
     seen = None if loop is None else look_at(loop, home=home, metric=metric, days=days, until=until).needed()
     by_log = seen is not None and rate is None and sd is None
-    if seen is not None and by_log:
-        mean, sd = seen.loss.mean if mean is None else mean, sd_of(seen.loss)
+    if seen is not None and by_log and mean is None:
+        mean = seen.loss.mean
     base = rate if rate is not None else mean
-    if (rate is None) == (sd is None) or (rate is not None and mean is not None) or (relative and base is None):
+    alone = (rate is None) == (sd is None) and not by_log
+    if alone or (rate is not None and mean is not None) or (relative and base is None):
         raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, --rate or --loop.")
     plan = Plan(mde * (base or 0.0) if relative else mde, _alpha(alpha), power, ratio, correlation)
-    units = units_for_rates(rate, plan) if rate is not None else units_for_means(sd or 0.0, plan)
     times = inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power) if looks > 1 else 1.0
-    window = label_window if label_window is not None else seen.window if seen is not None else 0.0
-    control, arm = ceil(units * times - 1e-9), ceil(units * times * ratio - 1e-9)
-    lasts = between = None
-    if seen is not None:
-        share = seen.labelled or 1.0
-        if by_log:
-            sized = size_by_log(seen.losses, seen.curve, plan, window=window, share=share, times=times)
-            control, arm, sd, lasting = sized.control, sized.arm, sized.sd, sized.lasts
-        else:
-            lasting = days_on_curve(control + arm, seen.curve, window=window, share=share)
-        lasts, between = lasting.days, (lasting.soonest, lasting.latest)
-    if daily_units is not None:
-        between = None
-        lasts = days_for(control + arm, numbers("--daily-units", daily_units), window=window)
-    asked = daily_units is not None or seen is not None
-    found = Sized(control, control + arm, lasts, control, arm, mean, sd, rate, plan.mde, window, between, seen)
-    emit(found, as_json=as_json, human=lambda out: show_size(found, asked, out))
+    newcomers = None if daily_units is None else numbers("--daily-units", daily_units)
+    found = sized(plan, times, mean=mean, sd=sd, rate=rate, newcomers=newcomers, window=label_window, seen=seen)
+    emit(found, as_json=as_json, human=lambda out: show_size(found, out))
 
 
 @app.command("boundaries")

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
 from rich.table import Table
-
-from leaven.cli.loop_log import Seen
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from leaven.cli.trial_size import Sized
     from leaven.experiments.analysis import Analysis
     from leaven.experiments.conclusion import Result
     from leaven.experiments.measures import Sums
@@ -31,29 +29,12 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
 
 
-class Sized(msgspec.Struct, frozen=True):
-    """How large a trial must be."""
-
-    per_arm: int
-    total: int
-    days: int | None  # None where nobody said how many come, or so many never come
-    control: int
-    arm: int
-    mean: float | None  # of the metric, as it was given or read
-    sd: float | None
-    rate: float | None
-    mde: float  # absolute
-    label_window: float
-    days_between: tuple[int | None, int | None] | None  # soonest and latest, where the observed curve tells
-    log: Seen | None  # what was read, where a loop was named
-
-
-def show_size(found: Sized, asked: bool, out: Console) -> None:
+def show_size(found: Sized, out: Console) -> None:
     """Print units and days, and what was read from the log."""
     control, arm = found.control, found.arm
     each = f"{control:,} in each of two arms" if control == arm else f"{control:,} control, {arm:,} in the arm"
     out.print(f"{control + arm:,} units: {each}")
-    if asked:
+    if found.asked:
         out.print(days_in_words(found.days, found.days_between))
     if found.log is not None:
         if found.sd is not None:
