@@ -100,7 +100,8 @@ def test_a_version_tells_its_whole_story(said: Said):
         ("previous", 2 * HOUR, None, "r2-promote", None),
     ]
     shown = said("show", "flights")
-    for text in ("flights version 2 (champion)", "continued from version 1", "1,234 rows, digest beef", "canary 234, champion 1,000",
+    for text in ("flights version 2 (champion)", "continued from version 1", "1,234 rows, digest beef",
+                 "canary 234, champion 1,000",
                  "0.5000 (0.4500 to 0.5500)", "cpu_seconds 0.512", "[sane] answers", "now"):  # fmt: skip
         assert text in shown
 
