@@ -94,7 +94,7 @@ def test_size_takes_given_numbers_over_read_ones_and_days_from_the_curve(asked):
     alone = asked("trial", "size", "--mean", "10", "--sd", "4", "--mde", "1", "--json", home="nowhere")
     assert (given["per_arm"], given["total"]) == (alone["per_arm"], alone["total"])
     assert alone["days"] is None
-    assert given["days"] == 7
+    assert given["days"] == 5 + 1 + 2  # for so many to come, for each to be measured, for its labels
     many = asked("trial", "size", *read, "--sd", "4", "--mde", "0.65", "--json")
     assert many["days"] > 12 > many["total"] / PER_DAY  # they come back: more days than at all requests by new units
     assert many["days_between"][0] <= many["days"] <= (many["days_between"][1] or 10_000)
@@ -129,7 +129,7 @@ def test_advice_rests_on_the_file_the_log_what_is_given_and_what_is_assumed(aske
     assert found["strategy"] == "A/B"
     assert found["stages"].startswith('rollout=[Shadow("6h"), Canary(0.1), ABTest("squared_error", units=')
     sized = asked("trial", "size", "--loop", "shop", "--mde", "0.6", "--relative", "--looks", "14", "--until", UNTIL,
-                  "--json")  # fmt: skip
+                  "--over", "1", "--json")  # fmt: skip
     assert (found["per_arm"], found["total"], found["days"]) == (sized["per_arm"], sized["total"], sized["days"])
 
 
@@ -142,7 +142,7 @@ def test_a_loop_file_alone_gives_a_strategy_and_registers_nothing(asked, shop):
 def test_numbers_can_be_said_without_a_loop(asked):
     found = asked("advise", "--rate", "0.1", "--daily-units", "3000", "--effect", "0.1", "--json", home="nowhere")
     assert found["strategy"] == "A/B"
-    assert found["days"] == -(-found["total"] // 3000)
+    assert found["days"] == -(-found["total"] // 3000) + 1  # each is measured for a day
     assert facts_of(found)["loss"] == ({"mean": 0.1, "sd": pytest.approx(0.3)}, "given")
     assert asked("advise", "--ranker", home="nowhere").startswith("interleaving\n")
 

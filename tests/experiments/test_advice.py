@@ -92,6 +92,16 @@ def test_a_step_whose_units_would_not_come_is_left_out_and_that_is_said():
     assert any("0.1 % or 1 % is left out" in warning for warning in found.warnings)
 
 
+def test_units_are_measured_for_a_week_where_a_day_says_too_little_and_patience_lasts_as_long_as_the_test():
+    noisy = {1: Moments(1_000, 0.5, 999 * 2.0**2), 7: Moments(1_000, 0.5, 999 * 0.4**2), 28: SPREAD[28]}
+    assert 'over="7d")' in advise(facts(losses=noisy)).stages
+    assert "over=" not in advise(facts()).stages
+    slow = advise(facts(curve=UnitCurve((1_100,), 0, 0)))
+    assert slow.days is not None
+    assert 42 < slow.days <= 56
+    assert f'patience="{slow.days + 14}d")' in slow.stages
+
+
 def test_more_harm_means_smaller_first_steps():
     stages = [advise(facts(harm=harm)).stages for harm in ("low", "medium", "high")]
     assert ["Canary(0.1)" in stages[0], "Canary(0.01, 0.1)" in stages[1], "Canary(0.001, 0.01, 0.1)" in stages[2]] == [

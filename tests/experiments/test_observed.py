@@ -56,6 +56,14 @@ def test_what_is_observed_is_what_pandas_counts():
     per_unit = ((told["bought"] - 0.3) ** 2).groupby(told["unit"]).mean()
     assert (found.loss.count, found.loss.mean) == (len(per_unit), pytest.approx(per_unit.mean()))
     assert found.loss.variance == pytest.approx(per_unit.var())
+    week = told.assign(back=(column_time(day(23.75)) - told["at"]) // pd.Timedelta(days=7)).query("back == 0")
+    by_unit = ((week["bought"] - 0.3) ** 2).groupby(week["unit"]).mean()
+    assert found.losses[7].mean == pytest.approx(by_unit.mean())
+    daily = told.assign(back=(column_time(day(23.75)) - told["at"]) // pd.Timedelta(days=1))
+    by_day = ((daily["bought"] - 0.3) ** 2).groupby([daily["unit"], daily["back"]]).mean()
+    assert (found.losses[1].count, found.losses[1].variance) == (len(by_day), pytest.approx(by_day.var()))
+    assert set(found.losses) == {1, 7, 10}
+    assert found.losses[10] == found.loss
     waited = (told["told"] - told["at"]) / pd.Timedelta(days=1)
     assert found.delays == pytest.approx(waited.quantile([0.5, 0.9, 0.99]).tolist())
 

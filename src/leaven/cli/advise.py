@@ -159,7 +159,7 @@ def _facts(
     window = 0.0 if looked is None else looked.loop.label.window.total_seconds() / 86_400
     if looked is not None:
         book.note("window", window, f"When is a label mature? After {told_days(window)}", "loop file")
-    declared = looked is not None and any(getattr(stage, "decides", False) for stage in looked.loop.rollout)
+    declared = looked is not None and not getattr(looked.loop, "outcome_depends_on_prediction", True)
     depends = book.find(
         "outcome_depends", given["outcome_depends"], "Does the outcome depend on what is served?", True,
         read=(False, "loop file") if declared else None,

@@ -115,9 +115,10 @@ def look_at(given: str, *, home: Path | None, metric: str | None, days: int, unt
 
 
 def _own_metric(loop: Loop) -> str:
-    """The metric of the first stage that names one, else the task's own."""
-    named = [stage.metric for stage in loop.rollout if stage.metric is not None]
-    return named[0] if named else default_metric(loop.label.task)
+    """The loss of the first stage that names one, else the task's own."""
+    named = [metric for stage in loop.rollout if isinstance(metric := stage.metric, str) and metric in METRICS]
+    losses = [metric for metric in named if METRICS[metric].row_loss is not None]
+    return losses[0] if losses else default_metric(loop.label.task)
 
 
 def _seen(installed: App, loop: Loop, metric: str, days: int, until: str | None) -> Seen | None:

@@ -200,6 +200,9 @@ def size(
         str | None,
         typer.Option("--loop", help="A loop, by name or file: what is not given above is read from its log."),
     ] = None,
+    over: Annotated[
+        float, typer.Option("--over", min=0, help="Of a loop: days for which a unit is measured: ABTest(over=…).")
+    ] = 1.0,
     metric: Metric = None,
     days: Days = 28,
     until: Until = None,
@@ -227,7 +230,8 @@ def size(
     plan = Plan(mde * (base or 0.0) if relative else mde, _alpha(alpha), power, ratio, correlation)
     times = inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power) if looks > 1 else 1.0
     newcomers = None if daily_units is None else numbers("--daily-units", daily_units)
-    found = sized(plan, times, mean=mean, sd=sd, rate=rate, newcomers=newcomers, window=label_window, seen=seen)
+    found = sized(plan, times, mean=mean, sd=sd, rate=rate, newcomers=newcomers, window=label_window, over=over,
+                  seen=seen)  # fmt: skip
     emit(found, as_json=as_json, human=lambda out: show_size(found, out))
 
 

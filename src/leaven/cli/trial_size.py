@@ -27,6 +27,7 @@ class Sized(msgspec.Struct, frozen=True):
     rate: float | None
     mde: float  # absolute
     label_window: float  # days
+    over: float  # days for which a unit of the log is measured
     days_between: Between | None  # soonest and latest, where the observed curve of units tells
     asked: bool  # whether units a day are known
     log: Seen | None  # what was read, where a loop was named
@@ -41,6 +42,7 @@ def sized(
     rate: float | None,
     newcomers: Sequence[float] | None,
     window: float | None,
+    over: float,
     seen: Seen | None,
 ) -> Sized:
     """Return the size of a trial.
@@ -49,10 +51,11 @@ def sized(
         plan: What must be found.
         times: How many times the units of one look are needed.
         mean: Of the metric.
-        sd: Of the metric; without it and without `rate` it is that of the log, over as many days as the trial lasts.
+        sd: Of the metric; without it and without `rate` it is that of the log.
         rate: Instead of both.
         newcomers: Units that come for the first time, by day; without them the days are those of the log's curve.
         window: Days until a label is mature; without it, the loop's.
+        over: Days for which a unit is measured once it has come; of the log's units.
         seen: The log, where a loop was named.
     """
     waits = window if window is not None else seen.window if seen is not None else 0.0
@@ -60,16 +63,18 @@ def sized(
     days: int | None = None
     between: Between | None = None
     if seen is not None and rate is None and sd is None:
-        by_log = size_by_log(seen.losses, seen.curve, plan, window=waits, share=share, times=times)
+        by_log = size_by_log(seen.losses, seen.curve, plan, over=over, window=waits, share=share, times=times)
         control, arm, sd, lasts = by_log.control, by_log.arm, by_log.sd, by_log.lasts
         days, between = lasts.days, (lasts.soonest, lasts.latest)
     else:
         units = units_for_rates(rate, plan) if rate is not None else units_for_means(sd or 0.0, plan)
         control, arm = ceil(units * times - 1e-9), ceil(units * times * plan.ratio - 1e-9)
         if seen is not None:
-            lasts = days_on_curve(control + arm, seen.curve, window=waits, share=share)
+            lasts = days_on_curve(control + arm, seen.curve, window=waits, share=share, over=over)
             days, between = lasts.days, (lasts.soonest, lasts.latest)
     if newcomers is not None:
         days, between = days_for(control + arm, newcomers, window=waits), None
     asked = newcomers is not None or seen is not None
-    return Sized(control, control + arm, days, control, arm, mean, sd, rate, plan.mde, waits, between, asked, seen)
+    return Sized(
+        control, control + arm, days, control, arm, mean, sd, rate, plan.mde, waits, over, between, asked, seen
+    )

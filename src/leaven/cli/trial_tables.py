@@ -38,7 +38,9 @@ def show_size(found: Sized, out: Console) -> None:
         out.print(days_in_words(found.days, found.days_between))
     if found.log is not None:
         if found.sd is not None:
-            out.print(f"[dim]over such a time, the units' mean {found.log.metric} has a spread of {found.sd:.4g}[/dim]")
+            long = "a day" if found.over == 1 else f"{found.over:g} days"
+            spread = f"each measured for {long}, units have a spread of {found.sd:.4g} in {found.log.metric}"
+            out.print(f"[dim]{spread}[/dim]")
         for line in found.log.in_words():
             out.print(f"[dim]{line}[/dim]")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -35,6 +36,7 @@ LOOKS = 14
 MARGIN = 0.25  # of the loss: what `Canary` lets pass by default
 PAIRING = 0.2  # of the loss's variance is left in the difference of two versions' losses on the same rows
 INTERLEAVING = 10.0  # times fewer units than an A/B test of clicks
+_OVERS = (1, 7, 14)  # days for which a test may measure each unit
 ANY_TIME = 1.7  # times the units of a test with one look, for a test that may be stopped at any time
 
 
@@ -79,9 +81,10 @@ def advise(facts: Facts) -> Advice:
     test = _test(facts)
     strategy = _strategy(facts, test)
     per_arm, total, days = _size(facts, strategy, test)
+    units, lasts, over = (None, None, 1.0) if test is None else (test.total, test.lasts.days, test.over)
     stages = rollout_for(
-        strategy, metric=facts.metric, harm=facts.harm, window=facts.window, units=None if test is None else test.total,
-        days=days, curve=facts.curve, labelled=facts.labelled,
+        strategy, metric=facts.metric, harm=facts.harm, window=facts.window, units=units, over=over,
+        days=days if strategy == "paired shadow" else lasts, curve=facts.curve, labelled=facts.labelled,
     )  # fmt: skip
     warnings = (*stages.warnings, *_warnings(facts, strategy, test))
     why = f"{_reason(facts, strategy, test)} {_numbers(facts, strategy, per_arm, total, days)}".strip()
@@ -96,22 +99,31 @@ def _check(facts: Facts) -> None:
 
 
 def _test(facts: Facts, *, effect: float | None = None, times: float | None = None) -> Sizing | None:
-    """The A/B test that finds the effect, or None where the spread or the units are not known."""
+    """The A/B test that finds the effect soonest, or None where the spread or the units are not known."""
     if not facts.losses or facts.curve is None:
         return None
     mean = facts.losses[max(facts.losses)].mean
     if not mean or any(loss.count < 2 or not loss.variance for loss in facts.losses.values()):
         return None
     plan = Plan(abs(mean) * (facts.effect if effect is None else effect), alpha=0.05 / facts.candidates)
-    return size_by_log(
-        facts.losses, facts.curve, plan, window=facts.window, share=facts.labelled,
-        times=_looks(facts) if times is None else times,
-    )  # fmt: skip
+    sized = [
+        size_by_log(
+            facts.losses, facts.curve, plan, over=each, window=facts.window, share=facts.labelled,
+            times=_looks(facts) if times is None else times,
+        )
+        for each in _OVERS if each <= max(facts.losses)
+    ]  # fmt: skip
+    return min(sized, key=lambda test: (test.lasts.days or math.inf, test.total))
 
 
 def _looks(facts: Facts) -> float:
+    return _fourteen_looks(0.05 / facts.candidates)
+
+
+@lru_cache(maxsize=64)
+def _fourteen_looks(alpha: float) -> float:
     """How many times the units of one look a test takes that is looked at on every of 14 days."""
-    return inflation([look / LOOKS for look in range(1, LOOKS + 1)], alpha=0.05 / facts.candidates, power=0.8)
+    return inflation([look / LOOKS for look in range(1, LOOKS + 1)], alpha=alpha, power=0.8)
 
 
 def _strategy(facts: Facts, test: Sizing | None) -> Strategy:
@@ -215,8 +227,8 @@ def _numbers(facts: Facts, strategy: Strategy, per_arm: int | None, total: int |
 def _warnings(facts: Facts, strategy: Strategy, test: Sizing | None) -> Iterator[str]:
     if strategy == "paired shadow":
         yield (
-            "Shadow(decides=True) is accepted only if the loop declares that the outcome does not depend on the "
-            "prediction. Does nobody act on it: no price, no order, no warning?"
+            "Shadow(decides=True) is accepted only of a loop that says outcome_depends_on_prediction=False. Does "
+            "nobody act on the answer: no price, no order, no warning?"
         )
     if strategy in ("interleaving", "bandit", "contextual bandit"):
         yield f"No stage of a rollout does {strategy} yet: the stages below are the A/B test that confirms its winner."

@@ -32,7 +32,7 @@ class Observed(msgspec.Struct, frozen=True):
     label: Moments  # of the labels, per unit
     metric: str
     loss: Moments  # per unit, on mature labels
-    losses: dict[int, Moments]  # of the latest 7, 14, … of the days: means over fewer days are noisier
+    losses: dict[int, Moments]  # of the units' means over 1, 7, 14, … days, of all such stretches: fewer are noisier
     answers: Literal["served", "constant"]  # whose loss: what was served; or, where nothing was, always the mean label
     delays: tuple[float, float, float] | None  # days until the label of half, 90 %, 99 % of the labelled was heard
 
@@ -54,9 +54,8 @@ def observe(source: ExampleSource, rule: LabelRule, *, until: datetime, days: in
     heard = source.examples(earlier, Hearing(rule), as_of=until).labels.value
     known = judged.mature()
     when, unit, loss, answers = _losses(known, metric)
-    end = column_time(earlier.end)
-    by_days = {each: when >= end - np.timedelta64(each, "D") for each in _stretches(days)}
-    losses = {each: moments(unit_means(unit[recent], loss[recent])) for each, recent in by_days.items()}
+    day = (column_time(earlier.end) - when) // np.timedelta64(1, "D").astype("m8[us]")  # 0 is the last one
+    losses = {each: _over(each, days, day, unit, loss) for each in _stretches(days)}
     return Observed(
         until=until.isoformat(), days=days, predictions=len(latest), curve=_curve(latest, until - length, days),
         mature=len(judged), labelled=len(known) / len(judged) if len(judged) else None,
@@ -71,16 +70,26 @@ def _curve(latest: Examples, start: datetime, days: int) -> UnitCurve:
 
 
 def _stretches(days: int) -> list[int]:
-    """A week, two, four, …; and all days."""
+    """One day, a week, two, four, …; and all days."""
     weeks = [7 << n for n in range(8) if 7 << n < days]
-    return [*weeks, days]
+    return sorted({1, *weeks, days})
+
+
+def _over(length: int, days: int, day: Column, unit: Column, loss: Column) -> Moments:
+    """The units' means over each whole stretch of so many days, all of these together."""
+    stretch = day // length
+    whole = stretch < days // length
+    names = np.array(
+        [f"{number} {name}" for number, name in zip(stretch[whole], unit[whole], strict=True)], dtype=object
+    )
+    return moments(unit_means(names, loss[whole]))
 
 
 def _losses(known: Examples, metric: str) -> tuple[Column, Column, Column, Literal["served", "constant"]]:
-    """Time, unit and loss of each row; and whose answers these are the losses of."""
+    """Time, unit and loss of each row that a champion answered, or else of all; and whose answers were taken."""
     row_loss = METRICS[metric].row_loss
     assert row_loss is not None  # callers name a loss of single rows
-    answered = known.take(~np.isnan(known.predictions.answer))
+    answered = known.take((known.predictions.arm == "champion") & ~np.isnan(known.predictions.answer))
     if len(answered) or not len(known):
         loss = row_loss(answered.labels.value, answered.predictions.answer)
         return answered.predictions.at, answered.predictions.unit, loss, "served"

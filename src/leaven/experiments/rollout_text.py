@@ -12,6 +12,7 @@ _SHADOWED = {"low": "6h", "medium": "1d", "high": "3d"}
 _RAMP = {"low": (0.1,), "medium": (0.01, 0.1), "high": (0.001, 0.01, 0.1)}
 _WATCHED = {"low": 1, "medium": 3, "high": 7}  # days
 _PATIENCE = 14  # days: what stages have by default
+_TEST_PATIENCE = 42  # days: what `ABTest` has
 _STEP_DAYS = 7  # within which a step of a ramp should have its units
 _STEP_UNITS = 50  # with mature labels: what `Canary` takes by default
 
@@ -30,6 +31,7 @@ def rollout_for(
     harm: Literal["low", "medium", "high"],
     window: float,
     units: int | None,
+    over: float,
     days: int | None,
     curve: UnitCurve | None,
     labelled: float,
@@ -41,7 +43,8 @@ def rollout_for(
         metric: That is compared.
         harm: What a bad answer costs: more of it means smaller and longer steps.
         window: Days until a label is mature.
-        units: Of an A/B test; None where nobody knows.
+        units: Of an A/B test, both arms; None where nobody knows.
+        over: Days for which it measures each unit.
         days: Of the deciding stage; None where nobody knows.
         curve: Of the units that come.
         labelled: Share of the predictions that get a label.
@@ -57,7 +60,7 @@ def rollout_for(
         return Stages(f"rollout=[{shadow}, {watch}]", ())
     shares, warnings = _ramp(harm, curve, labelled, last=(0.5,) if strategy == "canary" else ())
     ramp = f"Canary({', '.join(written(share) for share in shares)}{long})" if shares else ""
-    test = "" if strategy == "canary" else f"ABTest({written(metric)}{_units(units)})"
+    test = "" if strategy == "canary" else f"ABTest({written(metric)}{_units(units)}{_lasting(over, days)})"
     stages = ", ".join(each for each in (shadow, ramp, test, watch) if each)
     return Stages(f"rollout=[{stages}]", warnings)
 
@@ -68,10 +71,17 @@ def _long(window: float) -> str:
     return f', patience="{needed}d"' if needed > _PATIENCE else ""
 
 
+def _lasting(over: float, days: int | None) -> str:
+    """What an A/B test must be told of its time, where that is not what it takes by default."""
+    measured = f', over="{over:g}d"' if over != 1 else ""
+    return measured + (f', patience="{days + _PATIENCE}d"' if days is not None and days > _TEST_PATIENCE else "")
+
+
 def _units(units: int | None) -> str:
-    """As many, rounded up to two digits."""
+    """As many, rounded up to two digits; 200 are the fewest that `ABTest` takes."""
     if units is None:
         return ""
+    units = max(units, 200)
     step = 10 ** max(0, math.floor(math.log10(max(units, 1))) - 1)
     return f", units={math.ceil(units / step) * step:_}"
 

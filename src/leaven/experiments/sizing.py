@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
+from leaven.errors import BadDefinition
 from leaven.stats.moments import Moments
-from leaven.stats.size import LEAST_DAYS, Lasting, Plan, at_least, units_for_means
-from leaven.stats.unit_curve import UnitCurve, first_day
+from leaven.stats.size import Lasting, Plan, days_on_curve, units_for_means
+from leaven.stats.unit_curve import UnitCurve
 
 
 class Sizing(msgspec.Struct, frozen=True):
@@ -19,7 +20,8 @@ class Sizing(msgspec.Struct, frozen=True):
     control: int
     arm: int
     lasts: Lasting
-    sd: float  # of a unit's mean over as many days
+    over: float  # days for which each unit is measured
+    sd: float  # of a unit's mean over these
 
     @property
     def total(self) -> int:
@@ -32,38 +34,32 @@ def size_by_log(
     curve: UnitCurve,
     plan: Plan,
     *,
+    over: float = 1.0,
     window: float = 0.0,
     share: float = 1.0,
     times: float = 1.0,
 ) -> Sizing:
     """Return the size of a two-arm test whose units behave as those of the log do.
 
-    A unit's mean is the noisier the fewer days it is taken over, so a long test needs fewer units than a short one. The
-    test ends on the first day on which as many have come as a test that ends on that day needs.
-
     Args:
         losses: Moments of the units' means, by the number of days over which they were taken; each of 2 units or more.
-            In between, the variance is taken to be linear in 1 / days, as that of a person's mean is.
         curve: Of the units that come.
         plan: What must be found; `mde` is absolute.
+        over: Days for which a unit is measured once it has come; its mean over many days is less noisy than over few.
         window: Days until a label is mature.
         share: Of the units, those that count; in (0, 1].
         times: How many times the units of a single look are needed.
     """
-    days = sorted(losses, reverse=True)
-    inverse, variances = [1 / each for each in days], [losses[each].variance for each in days]
+    sd = math.sqrt(variance_over(losses, over))
+    each = units_for_means(sd, plan) * times
+    control, arm = math.ceil(each - 1e-9), math.ceil(each * plan.ratio - 1e-9)
+    lasts = days_on_curve(control + arm, curve, window=window, share=share, over=over)
+    return Sizing(control, arm, lasts, over, sd)
 
-    def sd(day: float) -> float:
-        return math.sqrt(float(np.interp(1 / max(day, LEAST_DAYS), inverse, variances)))
 
-    def sizes(day: float) -> tuple[int, int]:
-        each = units_for_means(sd(day), plan) * times
-        return math.ceil(each - 1e-9), math.ceil(each * plan.ratio - 1e-9)
-
-    def ends(count: Callable[[float], float]) -> int | None:
-        return first_day(lambda day: share * count(day) >= sum(sizes(day)))
-
-    end = ends(curve.units)
-    came = max(days) if end is None else end
-    lasts = Lasting(*(at_least(day, window) for day in (end, ends(curve.high), ends(curve.low))))
-    return Sizing(*sizes(came), lasts, sd(came))
+def variance_over(losses: Mapping[int, Moments], days: float) -> float:
+    """Return the variance of units' means over `days`: linear in 1 / days between those known, as a mean's is."""
+    if not losses or days <= 0:
+        raise BadDefinition("spread", "no stretch of the log tells it", "Read one with mature labels.")
+    known = sorted(losses, reverse=True)
+    return float(np.interp(1 / days, [1 / each for each in known], [losses[each].variance for each in known]))

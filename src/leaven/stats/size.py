@@ -90,7 +90,7 @@ def days_for(units: float, newcomers: Sequence[float], *, window: float = 0.0) -
         if newcomers[-1] == 0:
             return None
         day += math.ceil(left / newcomers[-1] - 1e-9)
-    return max(day + math.ceil(window), LEAST_DAYS, math.ceil(2 * window))
+    return _at_least(day, 0.0, window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ class Lasting:
     latest: int | None  # if only units of the kind seen are left to come
 
 
-def days_on_curve(units: float, curve: UnitCurve, *, window: float = 0.0, share: float = 1.0) -> Lasting:
+def days_on_curve(
+    units: float, curve: UnitCurve, *, window: float = 0.0, share: float = 1.0, over: float = 0.0
+) -> Lasting:
     """Return the days until so many units have come and their labels are mature.
 
     Args:
@@ -110,13 +112,14 @@ def days_on_curve(units: float, curve: UnitCurve, *, window: float = 0.0, share:
         curve: Of the units that come, from the first day of any stretch.
         window: Days until a label is mature.
         share: Of the units, those that count: that are in the trial and get a label; in (0, 1].
+        over: Days for which a unit is measured once it has come.
     Returns:
         At least a week each, and at least two windows.
     """
     if not 0 < share <= 1:
         raise BadDefinition("share", f"{share:g} is no share", "Give more than 0, up to 1.")
     days = (curve.days_until(units / share), *curve.days_between(units / share))
-    return Lasting(*(at_least(day, window) for day in days))
+    return Lasting(*(None if day is None else _at_least(day, over, window) for day in days))
 
 
 def smallest_effect(mde: float, units: float, possible: float) -> float:
@@ -124,9 +127,8 @@ def smallest_effect(mde: float, units: float, possible: float) -> float:
     return abs(mde) * math.sqrt(units / possible) if possible > 0 else math.inf
 
 
-def at_least(day: int | None, window: float) -> int | None:
-    """Return how long a trial lasts whose last unit comes on `day`: a week, and two label windows, or more."""
-    return None if day is None else max(day + math.ceil(window), LEAST_DAYS, math.ceil(2 * window))
+def _at_least(day: int, over: float, window: float) -> int:
+    return max(day + math.ceil(over + window), LEAST_DAYS, math.ceil(2 * window))
 
 
 def _z(plan: Plan) -> float:
