@@ -24,8 +24,12 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     split = "[red]broken[/red]" if found.srm.broken else "as planned"
     out.print(f"split: {split} (p = {found.srm.p_value:.3g}, {found.srm.method})\n")
     out.print(_results(found, alpha))
+    if found.results and found.results[0].estimator.endswith("over clusters"):
+        control_clusters, clusters = found.results[0].n
+        out.print(f"errors count clusters: {control_clusters:,} of the control, {clusters:,} of the arm")
     if any(row.bayesian is not None for row in found.results):
-        out.print("\nif true differences were normal, as a share of the control (display only, not peek-safe):")
+        usual = next(row.bayesian.usual_effect for row in found.results if row.bayesian is not None)
+        out.print(f"\nbelieved, true differences being {100 * usual:g} % as a rule (display only, not peek-safe):")
         out.print(_beliefs(found))
     decision = found.verdict.decision
     colour = _COLOURS.get(decision, "bold")
