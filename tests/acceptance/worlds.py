@@ -403,8 +403,13 @@ class World:
             }
         plain = msgspec.to_builtins(found, str_keys=True)
         for costly in [one["payload"] for one in plain["refreshes"]] + [one["lineage"] for one in plain["versions"]]:
-            for cost in ("cpu_seconds", "wall_seconds", "peak_memory_mb"):
-                costly.get("training", {}).pop(cost, None)
+            for what in (
+                costly.get("training", {}),
+                costly.get("otherwise", {}),
+                costly.get("compared", {}).get("other", {}),
+            ):
+                for cost in ("cpu_seconds", "wall_seconds", "peak_memory_mb"):
+                    what.pop(cost, None)
         for one in plain["decisions"]:
             for took in ("champion_seconds", "shadow_seconds"):
                 one["evidence"].pop(took, None)

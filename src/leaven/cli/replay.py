@@ -37,7 +37,7 @@ def replay(
         str | None, typer.Option("--label-time", help="Column: when each outcome became known. Default: at once.")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", help="Plans to run, by commas: frozen, stateless, stateful.")
+        str | None, typer.Option("--compare", help="Plans to run, by commas: frozen, stateless, stateful, hybrid.")
     ] = None,
     plan: Annotated[str | None, typer.Option("--plan", help="One plan to run in place of the loop's own.")] = None,
     start: Annotated[
