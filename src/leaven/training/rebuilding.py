@@ -73,3 +73,52 @@ def updates_between_rebuilds(*, rebuild: float, update: float, growth: float, va
     if growth <= 0 or value <= 0:
         return None
     return max(1.0, math.sqrt(2 * max(0.0, rebuild - update) / (growth * value)))
+
+
+class RebuildAdvice(msgspec.Struct, frozen=True):
+    """How many updates between two rebuilds cost least, as far as that can be told."""
+
+    updates: float | None
+    low: float | None  # at the upper bound of the measured gap
+    high: float | None  # at its lower bound; None: at that, rebuilding never pays
+    growth: float | None  # loss that each update adds to the gap
+    why: str
+
+
+def advise_rebuilds(
+    compared: Compared | None, *, rebuild_cpu_s: float | None, update_cpu_s: float | None,
+    value: float | None, cpu_price: float | None,
+) -> RebuildAdvice:  # fmt: skip
+    """Return the advised number of updates between two rebuilds, or what is missing to tell it.
+
+    Args:
+        compared: The newest comparison of an updated model with one from scratch.
+        rebuild_cpu_s: CPU seconds of a fit from scratch.
+        update_cpu_s: Of an update.
+        value: Of one unit of loss over the time between two updates, in any currency.
+        cpu_price: Of one CPU second, in the same currency.
+    """
+    if compared is None or compared.difference is None:
+        return _untold("no updated model was compared with one from scratch yet: Hybrid(compare_every=…) does it")
+    gap = compared.difference
+    growth, low, high = (bound / max(1, compared.updates) for bound in (gap.estimate, gap.low, gap.high))
+    told = f"each update adds {growth:+.3g} [{low:+.3g}, {high:+.3g}] of {compared.metric} to the gap"
+    if rebuild_cpu_s is None or update_cpu_s is None:
+        return _untold(f"{told}; a fit and an update must both have been measured", growth)
+    if value is None or cpu_price is None:
+        return _untold(f"{told}; say what it is worth (--value) and what computing costs (--cpu-price)", growth)
+
+    def best(grows: float) -> float | None:
+        return updates_between_rebuilds(
+            rebuild=rebuild_cpu_s * cpu_price, update=update_cpu_s * cpu_price, growth=grows, value=value
+        )
+
+    found = best(growth)
+    if found is None:
+        return RebuildAdvice(None, best(high), None, growth, f"{told}: rebuilding is not worth its price")
+    words = f"{told}; a rebuild takes {rebuild_cpu_s:.3g} s of CPU, an update {update_cpu_s:.3g} s"
+    return RebuildAdvice(found, best(high), best(low), growth, words)
+
+
+def _untold(why: str, growth: float | None = None) -> RebuildAdvice:
+    return RebuildAdvice(None, None, None, growth, why)

@@ -1,0 +1,77 @@
+"""How is a graph of versions drawn? One row per version, oldest on top, as histories of code are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from leaven.cli.lineage import details, headline
+from leaven.controller.lineage import Lineage, Node
+
+_ROW, _LANE, _TOP, _LEFT, _RADIUS, _LETTERS = 54, 26, 56, 28, 7, 150
+_COLOURS = {"champion": "#d9730d", "pass": "#1f77b4", "fail": "#8a8f98", "undecided": "#8a8f98"}
+_STYLE = (
+    "text{font-family:system-ui,sans-serif;fill:#222}.what{font-size:13px}.more{font-size:11px;fill:#667}"
+    ".title{font-size:15px;font-weight:600}path{fill:none;stroke-width:2}"
+)
+
+
+def drawn(found: Lineage) -> str:
+    """Return an SVG of the graph: a solid line to what a version continues, a dashed one to what it was to replace."""
+    lanes = lanes_of(found.versions)
+    at = {node.version: (_LEFT + _LANE * lanes[i], _TOP + _ROW * i) for i, node in enumerate(found.versions)}
+    texts_at = _LEFT + _LANE * (max(lanes, default=0) + 1)
+    lines = [line for node in found.versions for line in _lines(node, at)]
+    marks = [mark for node in found.versions for mark in _mark(node, at[node.version], texts_at)]
+    width, height = texts_at + 8 * _LETTERS, _TOP + _ROW * len(found.versions)
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+        f"<style>{_STYLE}</style>", f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<text class="title" x="{_LEFT - _RADIUS}" y="26">{escape(found.loop)}: versions and where they come from'
+        "</text>",
+        *lines, *marks, "</svg>", "",
+    ])  # fmt: skip
+
+
+def lanes_of(nodes: Sequence[Node]) -> list[int]:
+    """Return the column of each version: its parent's where nobody else went on there, else the first free one."""
+    last = {node.parent: i for i, node in enumerate(nodes) if node.parent is not None}  # when a parent is last needed
+    tips: list[Node] = []
+    lanes: list[int] = []
+    for i, node in enumerate(nodes):
+        lane = next((lane for lane, tip in enumerate(tips) if tip.version == node.parent), None)
+        if lane is None:
+            lane = next((lane for lane, tip in enumerate(tips) if last.get(tip.version, -1) < i), len(tips))
+        tips[lane : lane + 1] = [node]
+        lanes.append(lane)
+    return lanes
+
+
+def _lines(node: Node, at: dict[int, tuple[int, int]]) -> list[str]:
+    if node.parent in at:
+        return [_path(at[node.parent], at[node.version], 'stroke="#445"')]
+    if node.replaces in at and node.replaces is not None:
+        return [_path(at[node.replaces], at[node.version], 'stroke="#bbc" stroke-dasharray="4 4"')]
+    return []
+
+
+def _path(start: tuple[int, int], end: tuple[int, int], style: str) -> str:
+    (x, y), (to_x, to_y) = start, end
+    bend = to_y - _ROW // 2
+    return f'<path {style} d="M{x} {y} L{x} {to_y - _ROW} C{x} {bend} {to_x} {bend} {to_x} {to_y}"/>'
+
+
+def _mark(node: Node, place: tuple[int, int], texts_at: int) -> list[str]:
+    (x, y), outcome = place, "champion" if "champion" in node.aliases else (node.gate or {}).get("outcome", "pass")
+    colour = _COLOURS.get(outcome, _COLOURS["pass"])
+    filled = colour if node.mode == "fit" else "#fff"
+    return [
+        f'<circle cx="{x}" cy="{y}" r="{_RADIUS}" fill="{filled}" stroke="{colour}" stroke-width="3"/>',
+        f'<text class="what" x="{texts_at}" y="{y}">{escape(_cut(headline(node)))}</text>',
+        *[f'<text class="more" x="{texts_at}" y="{y + 15}">{escape(_cut(line))}</text>' for line in details(node)[:1]],
+    ]
+
+
+def _cut(text: str) -> str:
+    first = text.splitlines()[0] if text else ""
+    return first if len(first) <= _LETTERS else first[: _LETTERS - 1] + "…"
