@@ -16,7 +16,7 @@ from leaven.training.rebuilding import Compared, advise_rebuilds, relative_gap, 
 
 
 def test_the_relative_gap_covers_the_truth_as_often_as_it_says():
-    """1,000 pairs of models on 400 units, the true gap 5 %; tolerance: 3 standard errors and 1 % for the delta method."""
+    """1,000 pairs of models on 400 units, the true gap 5 %; tolerance: 3 standard errors and 1 %."""
     rng, runs, inside = np.random.default_rng(3), 1_000, 0
     for _ in range(runs):
         scratch = rng.gamma(0.8, 0.5 / 0.8, 400)
