@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from leaven.cli.lineage import details, headline
@@ -34,25 +34,37 @@ def drawn(found: Lineage) -> str:
 
 
 def lanes_of(nodes: Sequence[Node]) -> list[int]:
-    """Return the column of each version: its parent's where nobody else went on there, else the first free one."""
-    last = {node.parent: i for i, node in enumerate(nodes) if node.parent is not None}  # when a parent is last needed
-    tips: list[Node] = []
+    """Return the column of each version.
+
+    The last one that came of a version takes its column, which stays free for it until then; others, and those that
+    came of nothing here, take the first free column.
+    """
+    there = {node.version for node in nodes}
+    last = {_above(node, there): i for i, node in enumerate(nodes)}
+    tips: list[int] = []  # by column: the newest version in it
     lanes: list[int] = []
     for i, node in enumerate(nodes):
-        lane = next((lane for lane, tip in enumerate(tips) if tip.version == node.parent), None)
-        if lane is None:
-            lane = next((lane for lane, tip in enumerate(tips) if last.get(tip.version, -1) < i), len(tips))
-        tips[lane : lane + 1] = [node]
+        above = _above(node, there)
+        if above is not None and last[above] == i:
+            lane = tips.index(above)
+        else:
+            lane = next((lane for lane, tip in enumerate(tips) if last.get(tip, -1) < i), len(tips))
+        tips[lane : lane + 1] = [node.version]
         lanes.append(lane)
     return lanes
 
 
+def _above(node: Node, there: Collection[int]) -> int | None:
+    """What a version continues, or what it was to replace."""
+    return next((each for each in (node.parent, node.replaces) if each is not None and each in there), None)
+
+
 def _lines(node: Node, at: dict[int, tuple[int, int]]) -> list[str]:
-    if node.parent in at:
-        return [_path(at[node.parent], at[node.version], 'stroke="#445"')]
-    if node.replaces in at and node.replaces is not None:
-        return [_path(at[node.replaces], at[node.version], 'stroke="#bbc" stroke-dasharray="4 4"')]
-    return []
+    above = _above(node, at)
+    if above is None:
+        return []
+    style = 'stroke="#445"' if above == node.parent else 'stroke="#99a" stroke-dasharray="4 4"'
+    return [_path(at[above], at[node.version], style)]
 
 
 def _path(start: tuple[int, int], end: tuple[int, int], style: str) -> str:
