@@ -83,8 +83,7 @@ def headline(node: Node) -> str:
 
 def details(node: Node) -> list[str]:
     """Return what else is known of a version, a line each."""
-    cause, plan = node.cause.get("why") or node.cause.get("trigger"), node.plan.get("why")
-    lines = [f"{node.created_at[:16].replace('T', ' ')} UTC: {cause}" if cause else "", plan or ""]
+    lines = reasons(node)
     if node.compared is not None:
         lines.append(str(node.compared["why"]))
     if node.otherwise is not None:
@@ -92,7 +91,14 @@ def details(node: Node) -> list[str]:
     made_of = [f"snapshot {node.snapshot.digest[:12]}"] if node.snapshot is not None else []
     made_of += [f"definition {node.definition}", *([f"code {node.code}"] if node.code else [])]
     made_of += [f"{name} {version}" for name, version in node.environment.items()]
-    return [line for line in [*lines, ", ".join(made_of)] if line]
+    return [*lines, ", ".join(made_of)]
+
+
+def reasons(node: Node) -> list[str]:
+    """Return when and why a version was made, and why in that way, as far as it is known."""
+    cause, plan = node.cause.get("why") or node.cause.get("trigger"), node.plan.get("why")
+    since = f"{node.created_at[:16].replace('T', ' ')} UTC"
+    return [f"{since}: {cause}" if cause else since, *([plan] if plan else [])]
 
 
 def otherwise_line(otherwise: dict[str, object]) -> str:

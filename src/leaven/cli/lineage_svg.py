@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from html import escape
 
-from leaven.cli.lineage import details, headline
+from leaven.cli.lineage import headline, reasons
 from leaven.controller.lineage import Lineage, Node
 
 _ROW, _LANE, _TOP, _LEFT, _RADIUS, _LETTERS = 54, 26, 56, 28, 7, 150
@@ -23,7 +23,8 @@ def drawn(found: Lineage) -> str:
     texts_at = _LEFT + _LANE * (max(lanes, default=0) + 1)
     lines = [line for node in found.versions for line in _lines(node, at)]
     marks = [mark for node in found.versions for mark in _mark(node, at[node.version], texts_at)]
-    width, height = texts_at + 8 * _LETTERS, _TOP + _ROW * len(found.versions)
+    longest = max((len(text) for node in found.versions for text in _texts(node)), default=0)
+    width, height = texts_at + max(480, 8 * longest), _TOP + _ROW * len(found.versions)
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
         f"<style>{_STYLE}</style>", f'<rect width="{width}" height="{height}" fill="#fff"/>',
@@ -79,9 +80,16 @@ def _mark(node: Node, place: tuple[int, int], texts_at: int) -> list[str]:
     filled = colour if node.mode == "fit" else "#fff"
     return [
         f'<circle cx="{x}" cy="{y}" r="{_RADIUS}" fill="{filled}" stroke="{colour}" stroke-width="3"/>',
-        f'<text class="what" x="{texts_at}" y="{y}">{escape(_cut(headline(node)))}</text>',
-        *[f'<text class="more" x="{texts_at}" y="{y + 15}">{escape(_cut(line))}</text>' for line in details(node)[:1]],
+        *[
+            f'<text class="{name}" x="{texts_at}" y="{y + below}">{escape(text)}</text>'
+            for (name, below), text in zip((("what", 0), ("more", 15)), _texts(node), strict=True)
+        ],
     ]
+
+
+def _texts(node: Node) -> tuple[str, str]:
+    """What a version is, and why it was made, and so."""
+    return _cut(headline(node)), _cut("; ".join(reasons(node)))
 
 
 def _cut(text: str) -> str:
