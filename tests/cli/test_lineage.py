@@ -140,3 +140,65 @@ def test_a_real_line_of_versions_is_drawn_with_its_comparisons_and_advice():
     assert all(node.snapshot is not None and node.gate is not None for node in found.versions)
     assert found.rebuild.growth is not None
     assert msgspec.json.decode(msgspec.json.encode(found), type=Lineage)
+
+
+LOOP = """
+from sklearn.linear_model import SGDClassifier
+
+from leaven import Feature, Label, Loop
+from leaven.curation import AllHistory
+from leaven.learners import ScikitLearn
+from leaven.training import Stateful
+
+loop = Loop(
+    "shop",
+    features=[Feature("x", "float")],
+    unit="user",
+    label=Label("bought", above=0.5, within="1h"),
+    learner=ScikitLearn(SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01)),
+    data=AllHistory(),
+    plan=Stateful(),
+    holdout="1d",
+    tick="1d",
+)
+"""
+
+
+@pytest.mark.slow
+def test_versions_of_an_installation_come_out_again_until_their_rows_are_erased(tmp_path, leaven):
+    """All through the command line: import, two refreshes, both made again in the training process, an erasure."""
+    (tmp_path / "shop.py").write_text(LOOP)
+    (tmp_path / "past.csv").write_text("\n".join(["at,user,x,bought", *map(a_row, range(800))]))
+    home = ("--home", tmp_path / "home")
+    assert (
+        leaven("events", "import", tmp_path / "shop.py", tmp_path / "past.csv", "--time", "at", *home).returncode == 0
+    )
+    for day in (12, 18):
+        refresh(tmp_path, leaven, as_of=1_767_225_600_000_000 + day * 86_400_000_000)
+    versions = json.loads(leaven("lineage", "shop", "--json", *home).stdout)["versions"]
+    assert [(one["mode"], one["parent"]) for one in versions] == [("fit", None), ("update", 1)]
+    assert all(one["code"] and one["environment"]["sklearn"] for one in versions)
+    for number in (1, 2):
+        again = leaven("reproduce", "shop", number, "--json", *home)
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout)["largest_difference"] == 0.0
+    assert leaven("events", "erase", "shop", "--unit", "u3", "--now", *home).returncode == 0
+    erased = leaven("reproduce", "shop", 1, *home)
+    assert erased.returncode == 3
+    assert "rows erased since a snapshot of 'shop' was taken" in erased.stderr
+
+
+def a_row(i: int) -> str:
+    x = (i * 7) % 11 - 5
+    return f"2026-01-{1 + i // 40:02d}T{i % 24:02d}:00:00Z,u{i % 50},{x},{int(x > i % 3 - 1)}"
+
+
+def refresh(folder: Path, leaven: Any, *, as_of: int) -> None:
+    """Run the steps of a refresh, one by one."""
+    given = folder / "begin.json"
+    given.write_text(json.dumps({"loop": "shop", "as_of": as_of}))
+    for step in ("snapshot", "train", "register", "gate", "trial", "promote"):
+        out = folder / f"{step}.json"
+        ran = leaven("step", step, "--in", given, "--out", out, "--home", folder / "home")
+        assert ran.returncode == 0, ran.stderr
+        given = out
