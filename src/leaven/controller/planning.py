@@ -65,7 +65,7 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
         if not isinstance(loop.plan, Stateless):  # which never has a choice
             record(connection, _decision(loop, payload, history, choice))
     before_it = int(parent.lineage.get("learnt", 0)) if parent is not None and choice.mode == "update" else 0
-    replayed = taking.replayed
+    replayed = 0 if taking.fresh is None else kept.rows - taking.fresh
     added: Payload = {
         "snapshot": kept.id, "rows": kept.rows, "served": kept.definition["served"], "mode": choice.mode,
         "learnt": before_it + kept.rows - replayed, "parent": champion, "plan": msgspec.to_builtins(choice),
@@ -85,7 +85,7 @@ class _Taking:
         self._loop, self._source, self._payload, self._lineage = loop, source, payload, lineage
         self._first, self._until = first, until
         self._marks = source.marks()
-        self.replayed = 0  # older rows that are shown again
+        self.fresh: int | None = None  # new rows, where older ones are shown again with them
         self.new_since = 0  # micros, where the new ones begin
 
     def since(self, before: SnapshotRecord, choice: Choice) -> Sequence[Part]:
@@ -101,11 +101,10 @@ class _Taking:
         new = Part(Span(start, self._until), arms=arms)
         if not choice.replay or self._first >= start:
             return [new]
-        fresh = len(read_snapshot(self._define([new]), self._source, self._loop.label))
-        older = Part(Span(self._first, start), max(1, round(choice.replay * fresh)), "month", arms)
-        self.replayed = len(read_snapshot(self._define([older]), self._source, self._loop.label)) if fresh else 0
+        self.fresh = len(read_snapshot(self._define([new]), self._source, self._loop.label))
         self.new_since = edge
-        return [older, new] if self.replayed else [new]
+        older = Part(Span(self._first, start), max(1, round(choice.replay * self.fresh)), "month", arms)
+        return [older, new] if self.fresh else []
 
     def take(self, name: str, chosen: Sequence[Part]) -> SnapshotRecord | None:
         """The record of the snapshot of these parts; None where it holds nothing."""
