@@ -99,11 +99,13 @@ def _lineage(connection: Connection, parts: Parts, loop: Loop, payload: Payload)
         if one.format != ENDPOINT and one.refresh != payload["refresh"]
     ]
     source = loops.loop(connection, loop.name).source
+    beside = payload.get("compared", {}).get("other", {})  # what was trained only to compare
+    spent = payload["training"]["cpu_seconds"] + beside.get("cpu_seconds", 0.0)
     facts = {
         "replaces": payload["parent"],  # the champion of then, whether it is continued or not
         "code": sha256(source.encode()).hexdigest()[:16] if source else None,  # of the loop file's text
-        "otherwise": counterfactual(payload["mode"], earlier, beside=payload.get("compared", {}).get("other")),
-        "energy": energy(payload["training"]["cpu_seconds"], parts.power),
+        "otherwise": counterfactual(payload["mode"], earlier, beside=beside),
+        "energy": energy(spent, parts.power),
     }
     return kept | msgspec.to_builtins({name: fact for name, fact in facts.items() if fact is not None})  # type: ignore[no-any-return]
 
