@@ -52,7 +52,7 @@ class Traffic:
         while not self.stopped.is_set():
             turn += 1
             try:
-                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
                 prediction = self._ask(connection, f"user-{number}-{turn % 50}", turn)
                 if self.feedback and prediction:
                     self._tell(connection, prediction)

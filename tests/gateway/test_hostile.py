@@ -60,7 +60,7 @@ def unhurt(gateway: RunningGateway) -> Iterator[None]:
 
 def connect(gateway: RunningGateway) -> socket.socket:
     host, port = gateway.address.split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def exchange(gateway: RunningGateway, pieces: bytes | Iterable[bytes], *, close: bool = False) -> bytes:
@@ -76,7 +76,7 @@ def exchange(gateway: RunningGateway, pieces: bytes | Iterable[bytes], *, close:
 
 def read_all(caller: socket.socket, *, quiet: float = 2.0) -> bytes:
     said = b""
-    caller.settimeout(20)
+    caller.settimeout(60)
     with suppress(TimeoutError, ConnectionError):
         while piece := caller.recv(65536):
             said += piece
@@ -98,7 +98,7 @@ def refused_with(said: bytes) -> int:
 
 
 @contextmanager
-def others_served(gateway: RunningGateway, *, within: float = 5.0) -> Iterator[None]:
+def others_served(gateway: RunningGateway, *, within: float = 30.0) -> Iterator[None]:
     """Meanwhile somebody else asks, and each time has the answer soon."""
     waits: list[float] = []
     stop = threading.Event()
@@ -116,7 +116,7 @@ def others_served(gateway: RunningGateway, *, within: float = 5.0) -> Iterator[N
         yield
     finally:
         stop.set()
-        asking.join(30)
+        asking.join(90)
     assert waits, "nobody was answered"
     assert max(waits) < within
 
@@ -229,7 +229,7 @@ def test_connections_beyond_the_bound_are_told(gateway: RunningGateway):
 
 
 def gateway_answers(gateway: RunningGateway) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while gateway.ask("GET", "/v2/health/live").status != 200:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -290,7 +290,7 @@ def test_bodies_that_unpack_to_far_more_are_refused_in_bounded_memory(gateway: R
         for asker in askers:
             asker.start()
         for asker in askers:
-            asker.join(60)
+            asker.join(90)
     assert len(replies) == 8
     assert set(replies) <= {413, 503}  # 503: those that unpack at that moment take all the room
     assert 413 in replies
@@ -310,7 +310,7 @@ def test_many_large_bodies_at_once_do_not_take_all_the_memory(gateway: RunningGa
         held = worker.memory_info().rss - before
         assert held < 600 * MB  # of the 900 that were sent
         assert gateway.infer(a_flight()).status == 200
-    gateway.until(lambda status: status["requests_under_way"] <= 1, seconds=20)
+    gateway.until(lambda status: status["requests_under_way"] <= 1)
 
 
 def test_json_nested_without_end_is_refused(gateway: RunningGateway):
@@ -376,7 +376,7 @@ def test_a_body_that_nobody_wanted_does_not_hold_the_connection(gateway: Running
         caller.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc")
         began = time.monotonic()
         assert statuses(read_all(caller, quiet=15)) == [200]
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 25
 
 
 def test_a_connection_goes_on_after_a_refusal_that_it_survived(gateway: RunningGateway):
@@ -398,7 +398,7 @@ def test_refusals_reach_callers_over_tls_as_well(tmp_path: Path, artifacts_made:
             host, port = gateway.address.split(":")
             for hostile, status in ((b"\0" * 99, 400), (b"GET / HTTP/1.1\r\nHost: " + b"a" * 200_000, 431)):
                 with (
-                    socket.create_connection((host, int(port)), timeout=20) as plain,
+                    socket.create_connection((host, int(port)), timeout=60) as plain,
                     context.wrap_socket(plain, server_hostname="127.0.0.1") as caller,
                 ):
                     caller.sendall(hostile)

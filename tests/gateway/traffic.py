@@ -43,7 +43,7 @@ def load_on(gateway: RunningGateway, *, callers: int = 3, feedback: bool = False
     load, stop = Load(), threading.Event()
 
     def call(caller: int) -> None:
-        connection = HTTPConnection(gateway.address, timeout=20)
+        connection = HTTPConnection(gateway.address, timeout=60)
         for number in range(10**6):
             if stop.is_set():
                 break
@@ -77,10 +77,10 @@ def load_on(gateway: RunningGateway, *, callers: int = 3, feedback: bool = False
     finally:
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(90)
 
 
-def wait_until(holds: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], object], *, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to be in time"
