@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from leaven.settings import calm_threads
 
-# The many processes that tests start read Leaven compiled, whatever the shell says: without, a start costs a fifth more.
+# The processes that tests start read Leaven compiled, whatever the shell says: else each start costs a fifth more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 calm_threads()  # before any test loads a learner's library: several workers share the cores
 

@@ -74,7 +74,7 @@ def test_the_disk_of_the_log_turns_read_only(world: Worlds, tmp_path: Path) -> N
         with visitors(shop.gateway_port, may_hang_up=True) as traffic:
             shop.wait(lambda: len(traffic.acknowledged) > 20, "feedback")
             early = set(traffic.acknowledged)
-            shop.wait(lambda: early <= set(shop.feedback_ids()), "the lake to hold it")
+            shop.wait(lambda: early <= set(shop.feedback_ids()), "the lake to hold it", every=0.3)
             bad.turn_read_only()
             shop.wait(lambda: traffic.refused, "feedback to be refused")
             shop.kill_worker(random.Random(1))

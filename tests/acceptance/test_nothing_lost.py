@@ -72,7 +72,9 @@ def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed:
 
 def everything_told_is_there_once(shop: World, traffic: Traffic) -> Counter[str]:
     """Wait until the log is empty; what the lake then holds of predictions, by id."""
-    shop.wait(lambda: set(traffic.acknowledged) <= set(shop.feedback_ids()), "the feedback to reach the lake")
+    shop.wait(
+        lambda: set(traffic.acknowledged) <= set(shop.feedback_ids()), "the feedback to reach the lake", every=0.3
+    )
     shop.running.pop("gateway").end()
     shop.wait(lambda: not [*(shop.home / "wal").glob("*/*.*")], "the log to be flushed")
     feedback, predictions = Counter(shop.feedback_ids()), Counter(shop.ids_in("predictions"))
@@ -118,7 +120,7 @@ def test_the_power_goes_under_traffic(story: Story, tmp_path: Path, where: str, 
             shop.end_lease("flusher")
         shop.besides = {}
         shop.start_gateway()
-        shop.wait(lambda: mended(shop), "the flusher to mend the tables")
+        shop.wait(lambda: mended(shop), "the flusher to mend the tables", every=0.3)
         every = Traffic(0, acknowledged=[id for each in traffics for id in each.acknowledged])
         everything_told_is_there_once(shop, every)
         print(f"{where}: {cuts} cuts under traffic, {len(every.acknowledged)} reports acknowledged, 0 lost, 0 twice")

@@ -43,7 +43,7 @@ def test_versions_change_hands_under_traffic_without_a_failed_request(world: Wor
     assert [one.outcome for one in shop.decisions("rollback")] == ["roll_back", "roll_back"]
 
 
-@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("on", ["sqlite", "postgres"])
 def test_with_controller_and_database_away_every_prediction_is_served_and_all_feedback_kept(
     world: Worlds, on: str, seconds: float
@@ -154,7 +154,7 @@ def _all_feedback_is_in_the_lake_once(shop: World, traffic: Traffic) -> None:
         held.update(shop.feedback_ids())
         return set(traffic.acknowledged) <= held.keys()
 
-    shop.wait(all_there, "the feedback to reach the lake")
+    shop.wait(all_there, "the feedback to reach the lake", every=0.3)
     assert [id for id in traffic.acknowledged if held[id] != 1] == []
 
 

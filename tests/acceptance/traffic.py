@@ -63,7 +63,7 @@ class Traffic:
                 self.hung_up.append(repr(error))
                 if not self.may_hang_up:
                     self.refused.append(repr(error))
-            time.sleep(0.005)
+            time.sleep(0.02)  # leaves something of a small machine to those who are asked
         if connection is not None:
             connection.close()
 

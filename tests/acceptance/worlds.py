@@ -289,7 +289,7 @@ class World:
         else:
             self.sender.send_until(until)
         if shy:
-            self.wait(lambda: self.app.watermark() >= until, "the lake to hold everything")
+            self.wait(lambda: self.app.watermark() >= until, "the lake to hold everything", every=0.1)
 
     def pass_to(self, days: float) -> None:
         """Let time pass to day `days`: send what happens before it, and wait until all that it caused is done."""
@@ -302,12 +302,13 @@ class World:
         if "gateway" in self.running:
             self.wait(self.in_force, "the gateways to take the routes")
 
-    def wait(self, holds: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> Any:
+    def wait(self, holds: Callable[[], Any], what: str, *, seconds: float = PATIENCE, every: float = 0.05) -> Any:
+        """Wait until `holds` says something; `every` so many seconds it is asked, the less often the more it costs."""
         end = time.monotonic() + seconds
         while not (found := holds()):
             if time.monotonic() > end:
                 raise AssertionError(f"waited {seconds:g} s in vain for {what}\n{self.logs()}")
-            time.sleep(0.05)
+            time.sleep(every)
         return found
 
     def logs(self) -> str:

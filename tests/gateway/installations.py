@@ -263,7 +263,7 @@ def gateway_on(
             facts = json.loads(line)
             url = facts["url"].replace("//0.0.0.0:", "//127.0.0.1:")
             running = RunningGateway(url, process, context, grpc=facts.get("grpc", ""))
-            end = time.monotonic() + 120  # starting a worker takes a second of a core that many may share
+            end = time.monotonic() + 180  # starting a worker takes a second of a core that many may share
             while not running.is_ready():
                 assert time.monotonic() < end, errors.read_text()
                 time.sleep(0.02)

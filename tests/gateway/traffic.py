@@ -1,4 +1,4 @@
-"""Callers that ask a gateway without a pause, and what they were told."""
+"""Callers that ask a gateway again and again, and what they were told."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass
 class Load:
-    """Callers that ask without a pause, each over one connection that is kept open."""
+    """Callers that ask again and again, each over one connection that is kept open."""
 
     seen: list[Seen] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Load:
 
 @contextmanager
 def load_on(gateway: RunningGateway, *, callers: int = 3, feedback: bool = False) -> Iterator[Load]:
-    """Ask until the block ends; a connection that breaks is counted and made anew."""
+    """Ask again and again until the block ends; a connection that breaks is counted and made anew."""
     load, stop = Load(), threading.Event()
 
     def call(caller: int) -> None:
@@ -63,7 +63,7 @@ def load_on(gateway: RunningGateway, *, callers: int = 3, feedback: bool = False
                 time.sleep(0.01)
                 continue
             ended = time.time()
-            time.sleep(0.002)  # leaves something of a small machine to the gateway
+            time.sleep(0.01)  # leaves something of a small machine to the gateway
             load.seen.append(Seen(began, ended, response.status, content.get("parameters", {})))
             if feedback and response.status == 200:
                 load.acknowledged += content["ids"]
