@@ -71,7 +71,7 @@ Leaven = Callable[..., "subprocess.CompletedProcess[str]"]
 def leaven() -> Leaven:
     """Return a function that runs `leaven ARGUMENTS…` as a process of its own and gives back what it said."""
 
-    def run(*arguments: object, seconds: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, seconds: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
         return subprocess.run(
             [sys.executable, "-m", "leaven", *map(str, arguments)],
