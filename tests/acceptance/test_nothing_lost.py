@@ -34,7 +34,7 @@ DISK_SECONDS = 5.0
 
 @pytest.mark.parametrize(
     ("kills", "seed", "log_first"),
-    [(10, 1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((64, 2, False), (24, 3, True)))],
+    [(6, 1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((64, 2, False), (24, 3, True)))],
 )
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed: int, log_first: bool) -> None:
