@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -34,7 +35,7 @@ ROW: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    kinds = ("Crashes", "Hangs", "EatsMemory", "DiesLoading")
+    kinds = ("Crashes", "Hangs", "EatsMemory", "DiesLoading", "SlowToLoad")
     artifacts = {kind: misbehaving_artifact(kind, FLIGHTS) for kind in kinds}
     artifacts |= {"good": good_artifact(FLIGHTS), "failing": failing_artifact(FLIGHTS)}
     with installation_in(
@@ -164,29 +165,36 @@ from pathlib import Path
 from leaven.cli.opening import opener_for
 from leaven.settings import settings_from
 from tests.gateway.installations import FLIGHTS
-opener = opener_for(settings_from({}, home=Path(sys.argv[1])), timer=time.perf_counter, clock=lambda: 0, threads=None)
+settings = settings_from({"LEAVEN_TRUSTED_TYPES": sys.argv[3]}, home=Path(sys.argv[1]))
+opener = opener_for(settings, timer=time.perf_counter, clock=lambda: 0, threads=None)
 answerer = opener(sys.argv[2], FLIGHTS, True)
 print("open", flush=True)
 time.sleep(600)
 """
 
 
-def test_it_does_not_outlive_a_gateway_that_is_killed(installation: Installation):
-    import subprocess
-
+@pytest.mark.parametrize("version", ["good", "SlowToLoad"])
+def test_it_does_not_outlive_a_gateway_that_is_killed(installation: Installation, version: str):
+    """Not even while it loads, for a minute."""
     root = Path(__file__).parents[2]
-    home, digest = str(installation.settings.home), installation.digests["good"]
+    home, digest = str(installation.settings.home), installation.digests[version]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(root))))}
     gateway = subprocess.Popen(
-        [sys.executable, "-c", ALONE, home, digest], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", ALONE, home, digest, TRUSTED], stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
         assert gateway.stdout is not None
-        assert gateway.stdout.readline() == "open\n"
-        (process,) = psutil.Process(gateway.pid).children()
+        if version == "good":
+            assert gateway.stdout.readline() == "open\n"
+        while not (children := psutil.Process(gateway.pid).children()):
+            time.sleep(0.05)
+        (process,) = children
+        if version == "SlowToLoad":
+            while sum(process.cpu_times()[:2]) < 0.5:  # what its libraries take
+                time.sleep(0.05)
+            time.sleep(1)
         gateway.kill()
-        process.wait(60)
+        process.wait(40)
     finally:
         gateway.kill()
-        gateway.wait()
-        gateway.stdout.close()
+        gateway.communicate()
