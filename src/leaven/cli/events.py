@@ -97,6 +97,7 @@ def import_(
 
     installed = app_at(home)
     owner = _loop(installed, loop)
+    owner.need_model(f"events import {loop}")
     with rows_done() as told:
         report = import_history(
             installed.lake, owner, file, time=time, label_time=label_time, unit=unit,

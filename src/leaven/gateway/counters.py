@@ -45,6 +45,7 @@ class Counters:
         self.predictions: Counter[Arm] = Counter()  # rows
         self.failures: Counter[Arm] = Counter()  # of these, the arm gave no answer
         self.fallbacks: Counter[Arm] = Counter()  # of these, the champion stood in
+        self.exposures: Counter[Arm] = Counter()  # units that met their arm
         self.latency: dict[Arm, Latency] = {}  # of requests, by the arm of their first row
         self.feedback = 0  # reports acknowledged
         self._log, self._trouble = log, trouble
@@ -66,6 +67,7 @@ class Counters:
             "predictions": _by_arm(self.predictions),
             "failures": _by_arm(self.failures),
             "fallbacks": _by_arm(self.fallbacks),
+            "exposures": _by_arm(self.exposures),
             "latency": [
                 {**_named(arm), "buckets": list(latency.buckets), "seconds": latency.seconds}
                 for arm, latency in dict(self.latency).items()
