@@ -8,11 +8,11 @@ server that speaks OpenAI's chat completions; then CHAT_MODEL is the model's nam
 
 import json
 import os
-import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
@@ -87,6 +87,8 @@ def texts_from(environment: dict[str, str]) -> Texts:
     """Return the language model that the environment names, or the stand-in."""
     if "CHAT_URL" not in environment:
         return stand_in
+    if "CHAT_MODEL" not in environment:
+        raise SystemExit("CHAT_URL names a server, and CHAT_MODEL no model of it. Set both.")
     return ChatServer(environment["CHAT_URL"], environment["CHAT_MODEL"], environment.get("CHAT_KEY", ""))
 
 
@@ -119,15 +121,21 @@ def clicked(client: Client, reader: str) -> None:
     client.feedback("prompts", unit=reader, name="copied", kind="event")
 
 
+def drawn(reader: str, what: str) -> float:
+    """Return a number of [0, 1) that is always the same for this reader."""
+    return int.from_bytes(blake2b(f"{what} {reader}".encode(), digest_size=4).digest(), "big") / 2**32
+
+
 def main(readers: int) -> None:
     """Let made-up readers ask; they like steps, and not all of them say so."""
     texts, stars = texts_from(dict(os.environ)), defaultdict(list)
     with Client(os.environ.get("LEAVEN_GATEWAY", "http://127.0.0.1:8080"), spool="chat-feedback") as client:
         for number in range(readers):
-            reader, mood = f"reader-{number}", random.Random(number)
-            answered = answer(client, texts, reader, "How do I sort a list?", language=mood.choice(["de", "en"]))
-            liked = mood.random() < (0.8 if answered.text.startswith("1.") else 0.4)
-            if mood.random() < 0.6:
+            reader = f"reader-{number}"
+            language = "de" if drawn(reader, "language") < 0.5 else "en"
+            answered = answer(client, texts, reader, "How do I sort a list?", language=language)
+            liked = drawn(reader, "likes") < (0.8 if answered.text.startswith("1.") else 0.4)
+            if drawn(reader, "rates") < 0.6:
                 rate(client, answered, 5 if liked else 2)
                 stars[answered.arm].append(5 if liked else 2)
             if liked:
