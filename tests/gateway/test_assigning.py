@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -14,16 +15,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leaven.clock import SystemClock
 from leaven.events.records import PredictionServed
 from leaven.experiments.assignment import holder, position
 from leaven.experiments.parameters import FILE, encoded
 from leaven.experiments.routing import RoutingTable, arms_for
-from leaven.gateway.assigning import Seen, exposure_id
+from leaven.gateway.assigning import Assigning, Seen, exposure_id
+from leaven.gateway.counters import Counters
+from leaven.gateway.http import Limits
 from leaven.gateway.models import ModelHost, TableRefused
 from leaven.gateway.opening import Opener
 from leaven.gateway.parameters import ParametersArm, parameters_of
+from leaven.gateway.predicting import Predicting
+from leaven.gateway.serving import Serving
+from leaven.gateway.shadow import Shadows
 from leaven.loop import FeatureRule, Schema
 from leaven.registry.artifacts import ArtifactStore
+from tests.gateway.fakes import ListLog, a_chance
 from tests.gateway.installations import (
     FLIGHTS,
     Installation,
@@ -236,6 +244,43 @@ def unavailable(gateway: RunningGateway) -> Any:
 
 
 # --- parts, one at a time ----------------------------------------------------------------------------------------
+
+
+def an_assigning(log: ListLog, *, log_first: bool = False) -> Callable[[str], str]:
+    """What asks for the exposure of a unit, over this log."""
+    serving = {"l": Serving(a_table(), {"1": ParametersArm(b'{"p": 1}')})}
+    counters = Counters(worker="w", log=log.counters)
+    shadows = Shadows(log, timer=time.perf_counter)
+    predicting = Predicting(serving, log, shadows, clock=SystemClock(), chance=a_chance(), counters=counters,
+                            log_first=log_first)  # fmt: skip
+    assigning = Assigning(predicting, Limits(), counters)
+
+    async def asked(unit: str) -> Any:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": json.dumps({"loop": "l", "unit": unit}).encode()}
+
+        return await assigning.assign({"type": "http", "path": "/v1/assign", "headers": []}, receive)
+
+    return lambda unit: json.loads(asyncio.run(asked(unit)).body)["exposure"]
+
+
+@pytest.mark.parametrize("log_first", [False, True])
+def test_an_exposure_that_is_kept_is_not_written_again(log_first: bool):
+    log = ListLog()
+    ask = an_assigning(log, log_first=log_first)
+    ids = [ask(unit) for unit in "ababa"]
+    assert [event.id for event in log.events] == ids[:2]
+    assert ids[2:] == [*ids[:2], ids[0]]
+
+
+def test_an_exposure_that_the_log_lost_is_written_when_it_comes_again():
+    log = ListLog(room=1)
+    ask = an_assigning(log)
+    first, second = ask("a"), ask("b")  # there is no room for the second
+    log.events.clear()  # and the first is lost with the disk
+    assert [ask("a"), len(log.events), log.events[0].id] == [first, 1, first]
+    log.events.clear()
+    assert [ask("b"), log.events[0].id] == [second, second]
 
 
 def a_table(**changes: Any) -> RoutingTable:

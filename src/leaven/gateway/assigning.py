@@ -62,7 +62,7 @@ class Assigning:
 
     def __init__(self, predicting: Predicting, limits: Limits, counters: Counters) -> None:
         self._predicting, self._limits, self._counters = predicting, limits, counters
-        self._written = Seen(REMEMBERED)
+        self._written, self._dropped = Seen(REMEMBERED), 0
 
     async def assign(self, scope: Scope, receive: Receive) -> Answer:
         """Answer with the arm of the unit, under the routing table that serves now, and write the exposure down."""
@@ -88,6 +88,9 @@ class Assigning:
         self, table: RoutingTable, route: ArmRoute, unit: str, context: dict[str, FeatureValue]
     ) -> PredictionServed:
         """The exposure of a unit to its arm, written down unless this worker did that before."""
+        if (dropped := self._counters.dropped()) != self._dropped:
+            # The log lost records after it had taken them, and nobody knows which: what comes again is written again.
+            self._written, self._dropped = Seen(REMEMBERED), dropped
         id, now = exposure_id(table, route.arm, unit), self._predicting.clock.micros()
         exposure = PredictionServed(
             table.loop, id, now, unit, "exposure", route.arm, route.version, route.propensity, None, 0.0,

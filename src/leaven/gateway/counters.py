@@ -50,6 +50,10 @@ class Counters:
         self.feedback = 0  # reports acknowledged
         self._log, self._trouble = log, trouble
 
+    def dropped(self) -> int:
+        """Return how many records the log has not kept."""
+        return self._log().get("dropped", 0)
+
     def took(self, arm: Arm, seconds: float) -> None:
         """Count a request that an arm answered, and how long it took."""
         latency = self.latency.get(arm)
