@@ -7,10 +7,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +65,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         keep(installation, "2", encoded(WARM))
         installation.publish(champion="1", canary="2", share=0.3, loop="prompts", schema=PROMPTS)
         installation.publish(champion="m")
-        with gateway_on(installation.settings, workers=WORKERS) as running:
+        with gateway_on(installation.settings, workers=WORKERS, grpc=find_spec("grpc") is not None) as running:
             running.until_revision(1, "prompts")
             yield installation, running
 
@@ -209,6 +211,21 @@ def test_who_asks_parameters_for_an_answer_is_told_where_to_ask(gateway: Running
         assert refused.status == 400
         assert "has no model to ask: its versions are sets of parameters" in refused.json["error"]
         assert "/v1/assign" in refused.json["error"]
+
+
+def test_over_grpc_parameters_have_no_model_either(gateway: RunningGateway):
+    triton = pytest.importorskip("tritonclient.grpc")
+    asked = triton.InferInput("country", [1], "BYTES")
+    asked.set_data_from_numpy(np.array([b"de"], dtype=object))
+    client = triton.InferenceServerClient(gateway.grpc)
+    try:
+        with pytest.raises(triton.InferenceServerException, match="has no model to ask") as refused:
+            client.infer("prompts", [asked])
+        assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+        assert client.is_model_ready("prompts")
+        assert len(client.get_model_metadata("prompts").outputs) == 0
+    finally:
+        client.close()
 
 
 def test_what_is_told_of_models_is_told_of_parameters(gateway: RunningGateway):
