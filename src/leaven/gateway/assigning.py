@@ -28,7 +28,7 @@ from leaven.gateway.refusals import BadRequest, shown
 from leaven.gateway.rows import checked_text
 from leaven.loop import Schema
 
-REMEMBERED = 50_000  # exposures at least; twice as many, some 10 MB, at most
+REMEMBERED = 50_000  # exposures at least; twice as many, some 15 MB, at most
 
 Context = Mapping[str, Any]  # what is known of a unit, by feature
 
