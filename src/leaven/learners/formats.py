@@ -10,6 +10,7 @@ from leaven.training.learner import Files, Model
 
 FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; imported only when a model of it is loaded
     "xgboost-ubj": "leaven.learners.xgboost",
+    "lightgbm-text": "leaven.learners.lightgbm",
     "skops": "leaven.learners.scikit_learn",
 }
 
