@@ -3,7 +3,8 @@
 from leaven.learners.formats import load
 from leaven.learners.lightgbm import LightGBM
 from leaven.learners.parameters import Parameters
+from leaven.learners.river import River
 from leaven.learners.scikit_learn import ScikitLearn
 from leaven.learners.xgboost import XGBoost
 
-__all__ = ["LightGBM", "Parameters", "ScikitLearn", "XGBoost", "load"]
+__all__ = ["LightGBM", "Parameters", "River", "ScikitLearn", "XGBoost", "load"]

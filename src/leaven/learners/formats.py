@@ -12,6 +12,8 @@ FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; importe
     "xgboost-ubj": "leaven.learners.xgboost",
     "lightgbm-text": "leaven.learners.lightgbm",
     "skops": "leaven.learners.scikit_learn",
+    "river-skops": "leaven.learners.river",
+    "river-pickle": "leaven.learners.river",
 }
 
 
