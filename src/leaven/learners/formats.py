@@ -12,6 +12,7 @@ FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; importe
     "xgboost-ubj": "leaven.learners.xgboost",
     "lightgbm-text": "leaven.learners.lightgbm",
     "skops": "leaven.learners.scikit_learn",
+    "python": "leaven.learners.function",
     "river-skops": "leaven.learners.river",
     "river-pickle": "leaven.learners.river",
 }

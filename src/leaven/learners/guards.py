@@ -15,9 +15,10 @@ import numpy as np
 
 from leaven.learners.formats import ModelDamaged
 from leaven.training.encoding import Encoder
-from leaven.training.learner import CannotLearn, Files, TrainingSet
+from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 
 INPUTS_FILE = "inputs.json"
+_PROBE_ROWS = 256
 _FRESH = "Fit a version from scratch instead."
 
 
@@ -136,6 +137,31 @@ def check_prefix(learner: str, *, before: np.ndarray, after: np.ndarray) -> None
     if not np.array_equal(before, after, equal_nan=True):
         gap = float(np.nanmax(np.abs(before - after)))
         raise CannotLearn(learner, f"continuing changed the parent's part of the model (by up to {gap:.3g})", _FRESH)
+
+
+def check_answers(learner: str, model: Model, data: TrainingSet) -> None:
+    """Refuse a model, made by code that is not ours, that does not answer rows as it will have to.
+
+    Raises:
+        CannotLearn: it fails on rows that it was made from, does not give one finite number for each, or, for a binary
+            label, gives what is no probability.
+    """
+    asked = data.matrix[-_PROBE_ROWS:]
+    mend = "It is asked for the very columns that it was trained on: see that it takes them."
+    try:
+        answers = np.asarray(model.predict(asked), dtype=np.float64)
+    except Exception as error:  # whatever the code of others raises
+        why = f"the new model fails on rows that it was made from ({type(error).__name__}: {error})"
+        raise CannotLearn(learner, why.splitlines()[0], mend) from error
+    if answers.shape != (len(asked),):
+        raise CannotLearn(learner, f"the new model answers {answers.shape} to {len(asked)} rows", mend)
+    if not np.isfinite(answers).all():
+        raise CannotLearn(learner, "the new model answers what is no number", mend)
+    if data.schema.task == "binary" and not ((answers >= 0) & (answers <= 1)).all():
+        wrong = float(answers[(answers < 0) | (answers > 1)][0])
+        raise CannotLearn(
+            learner, f"the new model answers {wrong:g}, which is no probability", "Answer that of class 1."
+        )
 
 
 def _name_and_type(encoder: Encoder) -> tuple[tuple[str, str], ...]:

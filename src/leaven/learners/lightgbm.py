@@ -109,7 +109,7 @@ class LightGBM:
         """
         check_rows("LightGBM", data)
         check_continues("LightGBM", parent, data, made_by=_made_by(data))
-        old = _booster(parent)
+        old = booster_in(parent)
         _check_own_words(old, data)
         booster = (self._continued if self.update_by == "continue" else self._refitted)(old, data, seed)
         return self._files(booster, data)
@@ -180,7 +180,7 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     Raises:
         ModelDamaged: the files are incomplete or unreadable.
     """
-    return LightGBMModel(_booster(files))
+    return LightGBMModel(booster_in(files))
 
 
 def _library() -> Any:
@@ -216,7 +216,12 @@ def _columns(encoder: Encoder) -> list[str]:
     ]
 
 
-def _booster(files: Files) -> Any:
+def booster_in(files: Files) -> Any:
+    """Return the library's own object.
+
+    Raises:
+        ModelDamaged: the files are incomplete or unreadable.
+    """
     # Checked before: a text that is cut off ends the whole process inside LightGBM.
     stored = bytes(whole_file(files, _MODEL_FILE, FORMAT))
     lgb = _library()

@@ -175,7 +175,7 @@ class ScikitLearn:
             raise CannotLearn("ScikitLearn", *reason)
         check_rows("ScikitLearn", data)
         check_continues("ScikitLearn", parent, data, made_by=self._made_by())
-        model = _estimator(parent, self.trusted)
+        model = estimator_in(parent, self.trusted)
         matrix, last = data.matrix, model
         try:
             while hasattr(last, "steps"):
@@ -225,7 +225,7 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     from leaven.learners.direct import prefer_direct
     from leaven.learners.direct.scikit_learn import direct_form
 
-    estimator = _estimator(files, trusted)
+    estimator = estimator_in(files, trusted)
     inputs = inputs_in(files, "skops")
     library = ScikitLearnModel(estimator, inputs.task)
     return prefer_direct(library, lambda: direct_form(estimator, task=inputs.task), inputs)
@@ -306,7 +306,13 @@ def _written(given: Any) -> str:
     return f"{type(given).__name__}({', '.join(f'{name}={_written(item)}' for name, item in own.items())})"
 
 
-def _estimator(files: Files, trusted: Collection[str]) -> Any:
+def estimator_in(files: Files, trusted: Collection[str]) -> Any:
+    """Return the fitted estimator.
+
+    Raises:
+        UntrustedTypes: it contains types that are neither known nor in `trusted`; nothing of it was made.
+        ModelDamaged: the files are incomplete or unreadable.
+    """
     import skops.io
 
     if _MODEL_FILE not in files:

@@ -105,7 +105,7 @@ class XGBoost:
         """
         check_rows("XGBoost", data)
         check_continues("XGBoost", parent, data, made_by=self._made_by(data))
-        old = _booster(parent)
+        old = booster_in(parent)
         _check_objective(old, data)
         _check_columns(old, data)
         # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
@@ -189,7 +189,7 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
 
     found = library()
     if found is None:  # installed in a way of its own, or not at all
-        return XGBoostModel(_booster(files))
+        return XGBoostModel(booster_in(files))
     try:
         booster = NativeBooster(found, _stored(files))
     except XGBoostRefused as error:
@@ -226,7 +226,12 @@ def _columns(encoder: Encoder) -> tuple[list[str], list[str]]:
     return names, [_COLUMN_TYPES[kind] for _, kind, _ in encoder.features]
 
 
-def _booster(files: Files) -> Any:
+def booster_in(files: Files) -> Any:
+    """Return the library's own object.
+
+    Raises:
+        ModelDamaged: the files are incomplete or unreadable.
+    """
     xgb = _library()
     stored = _stored(files)
     # One thread per call: a gateway answers many requests side by side, and a refit sets its own.
