@@ -176,7 +176,7 @@ class _Rows:
         for values in matrix.tolist():
             row: dict[str, Any] = {}
             for (name, known), given in zip(self._names, values, strict=True):
-                if isnan(given):
+                if isnan(given) or (known is not None and given >= len(known)):  # a category that came later
                     continue
                 if known is None:
                     row[name] = given
