@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from river import tree
 
+from leaven.controller.replay import replay
+from leaven.errors import BadDefinition
+from leaven.gates import Sane
+from leaven.learners import River
 from leaven.learners.artifact import load_artifact
 from leaven.learners.process import TrainingJob, train_in_process
 from leaven.loopfile import load_loop
 from leaven.registry.artifacts import ArtifactStore
+from leaven.training import Stateful
+from leaven.triggers import Every
+from tests.controller.pasts import a_loop, a_past, day
 from tests.gateway.installations import (
     FLIGHTS,
     Installation,
@@ -67,6 +76,21 @@ def test_a_process_of_its_own_makes_the_very_model(name, tmp_path):
         matrix = case.data.matrix
         np.testing.assert_array_equal(case.model(made.files).predict(matrix), case.model(expected).predict(matrix))
     assert made.libraries.keys() >= {"lightgbm": {"lightgbm"}, "river logistic": {"river", "skops"}}.get(name, set())
+
+
+def test_a_replay_keeps_an_online_model_going_where_its_pickle_is_allowed():
+    """The concept turns round on day 5: what goes on learning follows."""
+    loop = a_loop(
+        learner=River(tree.HoeffdingAdaptiveTreeClassifier(grace_period=50), trusted=["river-pickle"]),
+        plan=Stateful(), rollout=[], gates=[Sane()], triggers=[Every("12h")], holdout="6h",
+    )  # fmt: skip
+    past = a_past(10, turns_on=5)
+    with pytest.raises(BadDefinition, match="is a pickle, and nobody allowed that"):
+        replay(loop, past, name="online", start=day(3))
+    run = replay(loop, past, name="online", start=day(3), window=timedelta(days=1), trusted=("river-pickle",))
+    assert run.promoted >= 10
+    by_day = [window.metrics["roc_auc"] for window in run.windows]
+    assert by_day[2] < 0.4 < 0.7 < by_day[-1]  # the day on which it turned, and four days later
 
 
 def loop_of(name: str) -> str:
