@@ -29,6 +29,9 @@ from leaven.training.learner import CannotLearn, TrainingSet
 from tests.learners.builders import FEATURES, a_schema, a_training_set, some_columns
 from tests.learners.catalogue import CASES, RESUMES, STATEFUL, TRUSTED, follows
 
+# A command starts a process: what would start one more is for the long run.
+LONG = {case: pytest.param(case, marks=pytest.mark.slow) for case in CASES if case.name == "command"}
+
 for_every_learner = pytest.mark.parametrize("case", CASES, ids=str)
 for_every_stateful = pytest.mark.parametrize("case", STATEFUL, ids=str)
 
@@ -51,7 +54,7 @@ def test_a_reloaded_artifact_answers_bit_for_bit_as_the_fitted_model(case):
     np.testing.assert_array_equal(served.answer(columns), fitted)
 
 
-@for_every_learner
+@pytest.mark.parametrize("case", [LONG.get(case, case) for case in CASES], ids=str)
 def test_the_same_data_and_seed_give_the_same_answers(case):
     again = case.model(case.learner.fit(case.data, seed=4)).predict(case.data.matrix)
     np.testing.assert_array_equal(again, case.model(case.files).predict(case.data.matrix))
@@ -142,7 +145,7 @@ def test_an_update_takes_new_categories_after_the_old_ones(case):
     assert np.isfinite(answers).all()
 
 
-@for_every_stateful
+@pytest.mark.parametrize("case", [LONG.get(case, case) for case in STATEFUL], ids=str)
 def test_an_update_depends_on_parent_rows_and_seed_alone_and_leaves_the_parent_as_it_was(case):
     parent = dict(case.files)
     again = case.learner.update(parent, case.turned, seed=5)

@@ -164,7 +164,7 @@ class LightGBM:
 
 
 class LightGBMModel:
-    """A loaded model; prediction is read-only, so threads may share it."""
+    """A booster as LightGBM's own package asks it; prediction is read-only, so threads may share it."""
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster
@@ -177,10 +177,20 @@ class LightGBMModel:
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     """Return the model in `files`; the format holds data only, so nothing needs to be `trusted`.
 
+    It is asked without LightGBM's Python package where its library is found (`leaven.learners.direct.lightgbm`).
+
     Raises:
         ModelDamaged: the files are incomplete or unreadable.
     """
-    return LightGBMModel(booster_in(files))
+    from leaven.learners.direct.lightgbm import LightGBMRefused, NativeLightGBM, library
+
+    found = library()
+    if found is None:  # installed in a way of its own, or not at all
+        return LightGBMModel(booster_in(files))
+    try:
+        return NativeLightGBM(found, bytes(whole_file(files, _MODEL_FILE, FORMAT)))
+    except LightGBMRefused as error:
+        raise ModelDamaged(FORMAT, str(error)) from error
 
 
 def _library() -> Any:
