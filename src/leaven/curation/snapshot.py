@@ -96,7 +96,7 @@ def define_snapshot(
 
 
 def read_snapshot(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
-    """Return the examples of `snapshot`: mature ones with a label, each once, oldest first.
+    """Return the examples of `snapshot`: mature predictions with a label, each once, oldest first.
 
     Raises:
         SnapshotErased: the snapshot was taken before, and rows were erased since.
@@ -149,7 +149,8 @@ def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> 
 
 def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
     span = _span(stretch)
-    examples = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot)).mature()
+    served = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot))
+    examples = served.predicted().mature()
     part = Part(span, stretch.rows, stretch.by)
     return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=snapshot.seed))
 
