@@ -7,7 +7,7 @@ of that moment names, vectorised. Reading it is like reading the real log, as of
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from leaven.duration import instant
 from leaven.events.columns import IMPORTED, Column, Examples, Matched, Pairs, Predictions, column_time
 from leaven.events.labels import LabelRule
+from leaven.events.meetings import Arms, Crowd, Newcomers, crowds, newcomers
 from leaven.events.source import Marks, Span
 from leaven.experiments.assignment import position
 from leaven.experiments.routing import RoutingTable
@@ -28,9 +29,10 @@ Answers = Callable[[str], Model]  # by version
 class HistoryLog:
     """Implements `ExampleSource` over a past that is served stretch by stretch."""
 
-    def __init__(self, history: History, *, ids: NDArray[Any] | None = None) -> None:
+    def __init__(self, history: History, *, ids: NDArray[Any] | None = None, label: str | None = None) -> None:
+        """Read `history`; its outcomes are feedback of the name `label`, or of whichever is asked for."""
         rows = len(history)
-        self._history = history
+        self._history, self._label = history, label
         numbered = ids if ids is not None else np.array([f"{row:012d}" for row in range(rows)], dtype=object)
         self._served = Predictions(
             id=numbered,
@@ -111,6 +113,18 @@ class HistoryLog:
         errors[failed] = "the answer is no number"
         return Pairs(self._examples(rows, rule, as_of=as_of), answered[rows], errors, np.zeros(len(rows)))
 
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        """Return how many units met which of `arms` in `span` and came first in which stretch of length `every`."""
+        return crowds(self._passed(span), span, arms, every=every)
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        """Return the units whose first meeting of all `span` lies in `first_in` and that met one arm in `span`."""
+        return newcomers(self._passed(span), span, arms, first_in=first_in)
+
+    def _passed(self, span: Span) -> Predictions:
+        start, end = np.searchsorted(self._history.at, [column_time(span.start), column_time(span.end)], side="left")
+        return self._served.take(slice(int(start), min(int(end), self._until)))  # type: ignore[arg-type]
+
     def _examples(self, rows: Column, rule: LabelRule, *, as_of: datetime) -> Examples:
         # A slice is a view; an index is a copy of every feature: contiguous rows are the common case.
         whole = len(rows) and len(rows) == rows[-1] - rows[0] + 1
@@ -121,7 +135,7 @@ class HistoryLog:
             row=told,
             at=label_at[told],
             received_at=label_at[told],
-            name=np.full(len(told), rule.name, dtype=object),
+            name=np.full(len(told), self._label or rule.name, dtype=object),
             kind=np.full(len(told), "label", dtype=object),
             value=outcome[told],
         )

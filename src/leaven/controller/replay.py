@@ -121,7 +121,7 @@ class ReplayDriver:
 
     def __init__(self, loop: Loop, history: History, *, log: HistoryLog | None = None) -> None:
         self.loop = loop
-        self.log = log or HistoryLog(history)
+        self.log = log or HistoryLog(history, label=loop.label.name)
         self.database = ControlDatabase("sqlite://")
         self.database.migrate()
         self.parts = Parts(

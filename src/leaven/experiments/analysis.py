@@ -11,6 +11,7 @@ import msgspec
 from leaven.errors import BadDefinition
 from leaven.experiments.conclusion import Conclusion, Result, Split, conclude
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
+from leaven.stats.clustered_auc import AucCohorts
 from leaven.stats.comoments import Comoments
 from leaven.stats.comparison import Comparison, Rule, compare
 from leaven.stats.corrections import benjamini_hochberg, holm
@@ -101,22 +102,25 @@ def _results(cell: Cell, measure: Measure, sums: Sums, control: str, rule: Rule,
     base = cell.arms.get(control, none)
     others = {arm: cell.arms.get(arm, none) for arm in sums.units if arm != control}
     return [
-        _result(cell, measure, arm, _compared(measure, base, sample, rule), method, (base.count, sample.count))
+        _result(cell, measure, arm, compare(*arm_estimates(measure, base, sample), rule), method, (base.count, sample.count))
         for arm, sample in others.items()
     ]
 
 
-def _compared(measure: Measure, control: Kept, arm: Kept, rule: Rule) -> Comparison:
+def arm_estimates(measure: Measure, control: Kept, arm: Kept) -> tuple[Estimate, Estimate]:
+    """Return the metric of both arms, adjusted by its covariate where it has one."""
     if measure.covariate and min(control.count, arm.count) > 1:
         assert isinstance(control, Comoments)  # a quantile has no covariate
         assert isinstance(arm, Comoments)
-        return compare(*adjusted_estimates(control, arm), rule)
-    return compare(_estimate(measure, control), _estimate(measure, arm), rule)
+        return adjusted_estimates(control, arm)
+    return _estimate(measure, control), _estimate(measure, arm)
 
 
 def _estimate(measure: Measure, sample: Kept) -> Estimate:
     if isinstance(sample, QuantileCounts):
         return sample.estimate(measure.quantile or 0.5)
+    if isinstance(sample, AucCohorts):
+        return sample.estimate()
     if not sample.count:
         return Estimate(math.nan, math.nan, 0)
     if measure.denominator is not None:
