@@ -70,8 +70,8 @@ class _Met:
     @classmethod
     def of(cls, served: Predictions, span: Span, arms: Arms) -> _Met:
         taking = np.zeros(len(served), dtype=bool)
-        for arm, version in arms.items():
-            taking |= (served.arm == arm) & (served.version == version)
+        for name, version in arms.items():
+            taking |= (served.arm == name) & (served.version == version)
         taking &= (served.at >= column_time(span.start)) & (served.at < column_time(span.end))
         if not taking.any():
             none = np.empty(0, dtype=object)
@@ -85,7 +85,9 @@ class _Met:
         _, code = np.unique(arm.astype(str), return_inverse=True)
         crossed = np.maximum.reduceat(code, starts) != np.minimum.reduceat(code, starts)
         wrong = np.array([error is not None for error in rows.error[order].tolist()], dtype=bool)
-        return cls(unit[starts], at[starts], arm[ends - 1], crossed, _by(arm, np.isnan(rows.answer[order]) & wrong, ends))
+        return cls(
+            unit[starts], at[starts], arm[ends - 1], crossed, _by(arm, np.isnan(rows.answer[order]) & wrong, ends)
+        )
 
 
 def _by(arm: Column, failing: Column, ends: Column) -> list[tuple[str, ...]]:

@@ -102,7 +102,9 @@ def _results(cell: Cell, measure: Measure, sums: Sums, control: str, rule: Rule,
     base = cell.arms.get(control, none)
     others = {arm: cell.arms.get(arm, none) for arm in sums.units if arm != control}
     return [
-        _result(cell, measure, arm, compare(*arm_estimates(measure, base, sample), rule), method, (base.count, sample.count))
+        _result(
+            cell, measure, arm, compare(*arm_estimates(measure, base, sample), rule), method, (base.count, sample.count)
+        )
         for arm, sample in others.items()
     ]
 

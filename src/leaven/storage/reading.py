@@ -145,7 +145,8 @@ class LakeSource:
                     AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?
                   GROUP BY unit, arm),
                 met AS (
-                  SELECT unit, min(first) AS first, max({{'last': last, 'arm': arm}}).arm AS arm, count(*) > 1 AS crossed,
+                  SELECT unit, min(first) AS first, max({{'last': last, 'arm': arm}}).arm AS arm,
+                         count(*) > 1 AS crossed,
                          list_sort(coalesce(list(arm) FILTER (failed), [])) AS failed
                   FROM per_arm GROUP BY unit)
                 {query}""",  # noqa: S608

@@ -1,0 +1,126 @@
+"""How does the challenger stand by one metric?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from leaven.experiments.ab_evidence import CHALLENGER, CHAMPION, ABEvidence
+from leaven.experiments.ab_metrics import Failures, Gauge
+from leaven.experiments.analysis import arm_estimates
+from leaven.experiments.measures import Kept
+from leaven.stats.comoments import Comoments
+from leaven.stats.comparison import Rule, relative_bounds
+from leaven.stats.confidence_sequence import mixture, one_sided_evidence
+from leaven.stats.estimate import Estimate
+from leaven.stats.shrinkage import shrunk
+
+LEAST = 100  # units of each arm, below which nothing is said of it
+USUAL = 0.1  # of the champion's value: what true differences are usually within, for the shrunk estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One metric of both arms."""
+
+    gauge: Gauge
+    control: Estimate
+    arm: Estimate
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to judge: enough units in both arms, and numbers that differ among them."""
+        enough = min(self.control.n, self.arm.n) >= LEAST
+        return enough and math.isfinite(self.gain) and math.isfinite(self.error) and self.error > 0
+
+    @property
+    def gain(self) -> float:
+        """The challenger's value less the champion's, positive where that is better."""
+        difference = self.arm.value - self.control.value
+        return -difference if self.gauge.measure.lower_is_better else difference
+
+    @property
+    def error(self) -> float:
+        """Standard error of the difference; NaN where there is none."""
+        return math.sqrt(max(0.0, self.control.variance + self.arm.variance))
+
+    def harm(self, *, alpha: float, planned: int) -> float:
+        """Return the evidence, valid at every look, that the challenger is worse; 1 / alpha is enough."""
+        if not self.known:
+            return 0.0
+        spread = mixture(min(2 * alpha, 0.999), planned)
+        return float(one_sided_evidence(-self.gain / self.error, self.control.n + self.arm.n, spread=spread))
+
+    def better(self, rule: Rule) -> bool:
+        """Whether the whole interval lies on the good side."""
+        return self.gain > _critical(rule, self) * self.error
+
+    def within(self, margin: float, rule: Rule) -> bool:
+        """Whether it is shown to be worse by no more than the margin, a share of the champion's value.
+
+        The margin of failures is absolute: it stays clear where nothing fails.
+        """
+        if isinstance(self.gauge.metric, Failures):
+            return self.gain + margin > _critical(rule, self) * self.error
+        low, high = relative_bounds(self.control, self.arm, rule)
+        if low is None or high is None:
+            return False
+        return high < margin if self.gauge.measure.lower_is_better else low > -margin
+
+    def beyond(self, margin: float) -> bool:
+        """Whether it is worse by more than the margin, as far as one can tell."""
+        absolute = isinstance(self.gauge.metric, Failures)
+        return -self.gain > margin * (1.0 if absolute else abs(self.control.value))
+
+    def said(self, rule: Rule | None = None) -> str:
+        """Return the numbers, with the interval of `rule` or else the standard error, and the shrunk difference."""
+        control, arm, difference = self.control, self.arm, self.arm.value - self.control.value
+        text = (
+            f"{self.gauge.name}: challenger {arm.value:.4g} ({arm.n:,} units), champion {control.value:.4g} "
+            f"({control.n:,}), difference {difference:+.4g}"
+        )
+        if not self.known:
+            return text
+        half = math.inf if rule is None else _critical(rule, self) * self.error
+        spread = (
+            f" ± {self.error:.2g}" if math.isinf(half) else f" [{difference - half:+.4g}, {difference + half:+.4g}]"
+        )
+        return f"{text}{spread}, shrunk {self.shrunk:+.4g}"
+
+    @property
+    def shrunk(self) -> float:
+        """The difference drawn towards none: what is left of it, knowing how large differences usually are."""
+        usual = USUAL * abs(self.control.value)
+        difference = self.arm.value - self.control.value
+        return shrunk(difference, self.error, usual=usual) if usual > 0 else difference
+
+
+def reading(gauge: Gauge, evidence: ABEvidence, *, of: str | None = None) -> Reading:
+    """Return how a metric stands, in one slice or over all units."""
+    kept: Mapping[str, Kept] = {}
+    for cell in evidence.sums.cells:
+        if cell.measure == gauge.name and cell.slice == of:
+            kept = cell.arms
+    control, arm = kept.get(CHAMPION, Comoments()), kept.get(CHALLENGER, Comoments())
+    if isinstance(gauge.metric, Failures):
+        return Reading(gauge, _rate(control), _rate(arm))
+    return Reading(gauge, *arm_estimates(gauge.measure, control, arm))
+
+
+def _rate(kept: Kept) -> Estimate:
+    """A rare share, known with some error even where nothing was seen.
+
+    Source:
+        Agresti and Caffo (2000): one success and one failure more in each arm.
+    """
+    assert isinstance(kept, Comoments)
+    seen = kept.count * kept.centres[0] if kept.count else 0.0
+    rate = (seen + 1) / (kept.count + 2)
+    return Estimate(rate, rate * (1 - rate) / (kept.count + 2), kept.count)
+
+
+def _critical(rule: Rule, of: Reading) -> float:
+    v0, v1 = of.control.variance, of.arm.variance
+    parts = v0 * v0 / (of.control.n - 1) + v1 * v1 / (of.arm.n - 1)
+    return rule.critical((v0 + v1) ** 2 / parts if parts > 0 else math.inf, of.control.n + of.arm.n)
