@@ -21,6 +21,7 @@ from leaven.stats.split import split_evidence
 CHECK_ALPHA = 0.01  # of each check that the test is sound, and of failures: over all looks
 CROSSED = 0.01  # of the units may meet both arms
 _FEW_CROSSED = 10  # are no pattern, whatever their share
+_EARLY = 4  # the sequences for harm are tightest at a quarter of the plan: harm is to be found soon
 
 
 def judged(design: Design, evidence: ABEvidence, elapsed: timedelta) -> Verdict:
@@ -91,11 +92,11 @@ def _failures(design: Design, evidence: ABEvidence) -> str | None:
 
 
 def _harm(design: Design, evidence: ABEvidence) -> str | None:
-    alpha = design.alpha / 2 / len(design.deciding)
+    alpha = design.alpha / len(design.deciding)
     for gauge in design.deciding:
         found = reading(gauge, evidence)
         margin = design.margin if gauge is design.primary else gauge.measure.margin or 0.0
-        proof = found.harm(alpha=alpha, planned=design.units)
+        proof = found.harm(alpha=alpha, planned=design.units // _EARLY)
         if proof >= 1 / alpha and found.beyond(margin):
             return f"{found.said()}: worse (p = {len(design.deciding) / proof:.2g}, valid at any time)"
     return None
@@ -140,7 +141,8 @@ def _worse_slices(design: Design, evidence: ABEvidence) -> list[str]:
     worse = []
     for name in evidence.slices:
         found, alpha = reading(design.primary, evidence, of=name), design.alpha / len(evidence.slices)
-        if found.harm(alpha=alpha, planned=design.units) >= 1 / alpha:
+        planned = max(2 * LEAST, design.units // len(evidence.slices))
+        if found.harm(alpha=alpha, planned=planned) >= 1 / alpha:
             worse.append(f"it is worse where {name} ({found.said()})")
     return worse
 

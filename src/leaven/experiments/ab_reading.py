@@ -75,11 +75,9 @@ class Reading:
 
     def said(self, rule: Rule | None = None) -> str:
         """Return the numbers, with the interval of `rule` or else the standard error, and the shrunk difference."""
-        control, arm, difference = self.control, self.arm, self.arm.value - self.control.value
-        text = (
-            f"{self.gauge.name}: challenger {arm.value:.4g} ({arm.n:,} units), champion {control.value:.4g} "
-            f"({control.n:,}), difference {difference:+.4g}"
-        )
+        difference = self.arm.value - self.control.value
+        champion, challenger = self._shown(self.control), self._shown(self.arm)
+        text = f"{self.gauge.name}: challenger {challenger}, champion {champion}, difference {difference:+.4g}"
         if not self.known:
             return text
         half = math.inf if rule is None else _critical(rule, self) * self.error
@@ -87,6 +85,11 @@ class Reading:
             f" ± {self.error:.2g}" if math.isinf(half) else f" [{difference - half:+.4g}, {difference + half:+.4g}]"
         )
         return f"{text}{spread}, shrunk {self.shrunk:+.4g}"
+
+    def _shown(self, estimate: Estimate) -> str:
+        if isinstance(self.gauge.metric, Failures):  # what was seen, not what it was raised to
+            return f"{round(estimate.value * (estimate.n + 2) - 1):,} of {estimate.n:,} units"
+        return f"{estimate.value:.4g} ({estimate.n:,} units)"
 
     @property
     def shrunk(self) -> float:

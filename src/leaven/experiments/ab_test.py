@@ -36,7 +36,7 @@ class ABTest:
       the units met both arms: stopped, for no verdict can be trusted (sequential tests, 1 % each);
     - the challenger fails more often: stopped (sequential, 1 %);
     - it is shown to be worse by `metric` or a guardrail, by more than the margin as far as one can tell: stopped, at
-      any look (one-sided confidence sequences, `alpha` / 2 over all of them);
+      any look (one-sided confidence sequences, `alpha` over all of them and for ever; 1.5 % in 14 daily looks);
     - at a look (a bucket closed, after `at_least`), it is promoted if `metric` is shown to be better by a
       group-sequential test (Lan and DeMets, alpha t^3, t the share of `units` that are measured), every guardrail is
       shown to stay within its margin, and no slice is shown to be worse;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +27,7 @@ class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=Tru
             return self if self.count else other
         count, apart = self.count + other.count, np.subtract(other.centres, self.centres)
         both = np.add(self.products, other.products)
-        both += np.outer(apart, apart)[np.triu_indices(len(apart))] * (self.count * other.count / count)
+        both += np.outer(apart, apart)[_upper(len(apart))] * (self.count * other.count / count)
         centres = np.add(self.centres, apart * (other.count / count))
         return Comoments(count, tuple(centres.tolist()), tuple(both.tolist()))
 
@@ -34,8 +36,8 @@ class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=Tru
         k = len(self.centres)
         matrix = np.full((k, k), np.nan)
         if self.count > 1:
-            matrix[np.triu_indices(k)] = np.divide(self.products, self.count - 1)
-            matrix.T[np.triu_indices(k)] = matrix[np.triu_indices(k)]
+            matrix[_upper(k)] = np.divide(self.products, self.count - 1)
+            matrix.T[_upper(k)] = matrix[_upper(k)]
         return matrix
 
     def along(self, weights: ArrayLike) -> Moments:
@@ -54,5 +56,11 @@ def comoments(*columns: NDArray[np.float64]) -> Comoments:
         return Comoments()
     centres = values.mean(axis=1)
     apart = values - centres[:, None]
-    products = (apart @ apart.T)[np.triu_indices(len(columns))]
+    products = (apart @ apart.T)[_upper(len(columns))]
     return Comoments(values.shape[1], tuple(centres.tolist()), tuple(products.tolist()))
+
+
+@lru_cache(maxsize=16)
+def _upper(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The upper triangle of a square of k by k, by rows."""
+    return np.triu_indices(k)
