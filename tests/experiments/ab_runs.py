@@ -11,6 +11,7 @@ import numpy as np
 from leaven.experiments import ABTest
 from leaven.experiments.ab_evidence import ARMS, ABEvidence, Bucket, Closed, Labelled, with_bucket
 from leaven.experiments.measures import Cell
+from leaven.experiments.verdict import Verdict
 from leaven.stats.comoments import Comoments
 from leaven.stats.moments import Moments
 
@@ -60,11 +61,9 @@ def ends(stage: ABTest, draw: Any, *, days: int, runs: int, seed: int) -> list[t
     """How each run ended: outcome, day, words; `draw(rng)` gives the two arms' sums of a day."""
     rng, told = np.random.default_rng(seed), []
     for _ in range(runs):
-        evidence, verdict = ABEvidence(), None
-        for number in range(1, days + 1):
+        evidence, verdict = ABEvidence(), Verdict("hold", "")
+        while verdict.outcome == "hold" and len(evidence.buckets) < days:
             evidence = with_day(evidence, {"log_loss": draw(rng)})
             verdict = judged(stage, evidence)
-            if verdict.outcome != "hold":
-                break
-        told.append((verdict.outcome, number, verdict.why))
+        told.append((verdict.outcome, len(evidence.buckets), verdict.why))
     return told

@@ -53,7 +53,7 @@ class World:
 
 
 def a_world(rows: list[dict[str, Any]]) -> World:
-    """Rows of `unit`, `day`, and as needed `arm`, `answer`, `error`, `seconds`, features, `told`: {name: (hours, value)}."""
+    """Rows of `unit` and `day`, as needed `arm`, `answer`, `error`, `seconds`, `told`: {name: (hours, value)}."""
     rows = sorted(rows, key=lambda row: row["day"])
     at = np.array([column_time(day(row["day"])) for row in rows], dtype="datetime64[us]")
     arm = [row.get("arm", "champion") for row in rows]
@@ -69,7 +69,8 @@ def a_world(rows: list[dict[str, Any]]) -> World:
     return World(
         served,
         Matched(
-            np.array([place for place, *_ in told], dtype=np.int64), when, when, objects([name for _, name, *_ in told]),
+            np.array([place for place, *_ in told], dtype=np.int64), when, when,
+            objects([name for _, name, *_ in told]),
             objects(["label"] * len(told)), np.array([value for *_, value in told], dtype=float),
         ),
     )  # fmt: skip

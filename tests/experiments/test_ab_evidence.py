@@ -18,7 +18,7 @@ from tests.experiments.ab_world import BOUGHT, a_crowd, a_world, day, seen
 
 STARS = Label("stars", within="6h")
 EVERYTHING = ABTest(
-    units=1_200, guardrails=[Guardrail(Latency()), Guardrail(Failures())], slices=["country"], at_least="2d",
+    units=1_000, guardrails=[Guardrail(Latency()), Guardrail(Failures())], slices=["country"], at_least="2d",
     secondary=["f1", "roc_auc", Outcome(STARS), Ratio(BOUGHT, Happens("stars", within="2h"), better="lower")],
 )  # fmt: skip
 
@@ -33,11 +33,11 @@ def measured(evidence: ABEvidence):
 
 @pytest.mark.parametrize("adjust", [None, "before"])
 def test_evidence_gathered_day_by_day_is_the_one_made_anew_from_the_log(adjust):
-    world = a_world(a_crowd(9, per_day=250))
+    world = a_world(a_crowd(9, per_day=200))
     stage = replace(EVERYTHING, adjust=adjust)
     before = None
     # Irregular looks: none closes a bucket, or one, or several at once; at the end the plan is reached.
-    for until in (2.1, 2.6, 3.9, 6.7, 6.8, 9.0):
+    for until in (2.1, 3.9, 6.7, 6.8, 9.0):
         before = seen(stage, world, until, before, since=1.0, opened=day(0.5))
         assert before == seen(stage, world, until, since=1.0, opened=day(0.5))
     assert len(before.buckets) == 6
