@@ -58,7 +58,8 @@ def a_world(rows: list[dict[str, Any]]) -> World:
     at = np.array([column_time(day(row["day"])) for row in rows], dtype="datetime64[us]")
     arm = [row.get("arm", "champion") for row in rows]
     told = [(place, name, *what) for place, row in enumerate(rows) for name, what in row.get("told", {}).items()]
-    when = at[[place for place, *_ in told]] + np.array([3600e6 * hours for _, _, hours, _ in told]).astype("m8[us]")
+    late = np.array([timedelta(hours=hours) for _, _, hours, _ in told], dtype="m8[us]")
+    when = at[[place for place, *_ in told]] + late
     served = Predictions(
         objects([f"p{place:06d}" for place in range(len(rows))]), at, objects([row["unit"] for row in rows]),
         objects(arm), objects([row.get("version", ARM.get(each, "1")) for row, each in zip(rows, arm, strict=True)]),
