@@ -43,7 +43,8 @@ class Predictions:
         if not silent.any():  # as nearly always
             return silent
         rows = zip(self.error.tolist(), self.arm.tolist(), strict=True)
-        return silent & np.array([error is None and arm != IMPORTED for error, arm in rows], dtype=bool)
+        exposed: Column = silent & np.array([error is None and arm != IMPORTED for error, arm in rows], dtype=bool)
+        return exposed
 
     def take(self, index: Column) -> Predictions:
         """Return the rows that a boolean mask or an array of positions picks, in that order."""

@@ -19,7 +19,6 @@ from leaven.events.source import Span
 from leaven.experiments.ab_design import Design
 from leaven.experiments.ab_evidence import CHALLENGER, CHAMPION
 from leaven.experiments.ab_metrics import Failures, Metric, Outcome, Ratio
-from leaven.experiments.evidence import failed
 from leaven.experiments.stage import Traffic
 from leaven.stats.quality import QUALITIES
 from leaven.values import value
@@ -118,7 +117,7 @@ def totals(metric: Metric, rows: Sequence[Rows], units: int) -> tuple[Column, Co
         return parts[0], parts[-1], np.asarray(known > 0)
     (own,) = rows
     if isinstance(metric, Failures):
-        hit = _summed(own, failed(own.served).astype(float), units) > 0
+        hit = _summed(own, (np.isnan(own.served.answer) & ~own.served.exposed).astype(float), units) > 0
         there = _summed(own, np.ones(len(own.which)), units) > 0
         return hit.astype(float), np.ones(units), there
     known = ~np.isnan(own.label)
