@@ -69,25 +69,25 @@ class _Met:
 
     @classmethod
     def of(cls, served: Predictions, span: Span, arms: Arms) -> _Met:
-        taking = np.zeros(len(served), dtype=bool)
-        for name, version in arms.items():
-            taking |= (served.arm == name) & (served.version == version)
-        taking &= (served.at >= column_time(span.start)) & (served.at < column_time(span.end))
+        names, code = sorted(arms), np.full(len(served), -1, dtype=np.int8)
+        for number, name in enumerate(names):
+            code[(served.arm == name) & (served.version == arms[name])] = number
+        taking = (code >= 0) & (served.at >= column_time(span.start)) & (served.at < column_time(span.end))
         if not taking.any():
             none = np.empty(0, dtype=object)
-            return cls(none, served.at[:0], none, np.empty(0, dtype=bool), [])
-        rows = served.take(np.flatnonzero(taking))
+            return cls(served.unit[:0], served.at[:0], none, np.empty(0, dtype=bool), [])
+        rows, code = np.flatnonzero(taking), code[taking]
+        unit = served.unit[rows]
         # By unit, then time; of one moment the later arm by name counts as the last, as in the lake.
-        order = np.lexsort((rows.arm.astype(str), rows.at, rows.unit.astype(str)))
-        unit, arm, at = rows.unit[order], rows.arm[order], rows.at[order]
+        order = np.lexsort((code, served.at[rows], unit.astype(str) if unit.dtype == object else unit))
+        rows, unit, code = rows[order], unit[order], code[order]
         starts = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]])
         ends = np.r_[starts[1:], len(unit)]
-        _, code = np.unique(arm.astype(str), return_inverse=True)
         crossed = np.maximum.reduceat(code, starts) != np.minimum.reduceat(code, starts)
-        wrong = np.array([error is not None for error in rows.error[order].tolist()], dtype=bool)
-        return cls(
-            unit[starts], at[starts], arm[ends - 1], crossed, _by(arm, np.isnan(rows.answer[order]) & wrong, ends)
-        )
+        arm = np.array(names, dtype=object)[code]
+        failing = np.isnan(served.answer[rows])
+        failing[failing] = [error is not None for error in served.error[rows[failing]].tolist()]
+        return cls(unit[starts], served.at[rows[starts]], arm[ends - 1], crossed, _by(arm, failing, ends))
 
 
 def _by(arm: Column, failing: Column, ends: Column) -> list[tuple[str, ...]]:
