@@ -76,6 +76,10 @@ Mature = Annotated[
     str | None, typer.Option("--mature", help="Column: whether the outcome is final. Only such units are compared.")
 ]
 Slices = Annotated[list[str] | None, typer.Option("--slice", help="Column to compare within; repeat.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", help="Column: whose units are alike (a village, a shop). Errors then count clusters."),
+]
 Shares = Annotated[str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")]
 Correct = Annotated[Correction | None, typer.Option("--correct", help="Correct the p-values for their number.")]
 Planned = Annotated[
@@ -101,6 +105,7 @@ def analyze(
     lower_is_better: LowerIsBetter = None,
     mature: Mature = None,
     slices: Slices = None,
+    cluster: Cluster = None,
     shares: Shares = None,
     method: Annotated[Method, typer.Option("--method", help="How far is far enough.")] = Method.fixed,
     correct: Correct = None,
@@ -129,7 +134,7 @@ def analyze(
     if method is Method.group_sequential and planned is None:
         raise BadDefinition("--planned", "a group-sequential test needs a plan", "`leaven trial size` finds it.")
     _alpha(alpha)
-    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ())))
+    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ()), cluster))
     rule = _rule(method, alpha, sum(sums.mature.values()), planned, before, rho)
     found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=by_arm,
                     correct=correct.value if correct is not None else None)  # fmt: skip

@@ -11,6 +11,7 @@ import msgspec
 from leaven.errors import BadDefinition
 from leaven.experiments.conclusion import Conclusion, Result, Split, conclude
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
+from leaven.stats.clustered import clustered_estimates
 from leaven.stats.comoments import Comoments
 from leaven.stats.comparison import Comparison, Rule, compare
 from leaven.stats.corrections import benjamini_hochberg, holm
@@ -101,25 +102,28 @@ def _results(cell: Cell, measure: Measure, sums: Sums, control: str, rule: Rule,
     base = cell.arms.get(control, none)
     others = {arm: cell.arms.get(arm, none) for arm in sums.units if arm != control}
     return [
-        _result(cell, measure, arm, _compared(measure, base, sample, rule), method, (base.count, sample.count))
+        _result(cell, measure, arm, _compared(cell, measure, control, arm, rule), method, (base.count, sample.count))
         for arm, sample in others.items()
     ]
 
 
-def _compared(measure: Measure, control: Kept, arm: Kept, rule: Rule) -> Comparison:
-    if measure.covariate and min(control.count, arm.count) > 1:
-        assert isinstance(control, Comoments)  # a quantile has no covariate
-        assert isinstance(arm, Comoments)
-        return compare(*adjusted_estimates(control, arm), rule)
-    return compare(_estimate(measure, control), _estimate(measure, arm), rule)
+def _compared(cell: Cell, measure: Measure, control: str, arm: str, rule: Rule) -> Comparison:
+    one, other = cell.arms.get(control, Comoments()), cell.arms.get(arm, Comoments())
+    if min(one.count, other.count) > 1 and isinstance(one, Comoments) and isinstance(other, Comoments):
+        if cell.shared is not None:
+            mean, arm_mean, covariance = clustered_estimates(one, other, cell.both(control, arm))
+            return compare(mean, arm_mean, rule, covariance=covariance)
+        if measure.covariate:
+            return compare(*adjusted_estimates(one, other), rule)
+    return compare(_estimate(cell, measure, one), _estimate(cell, measure, other), rule)
 
 
-def _estimate(measure: Measure, sample: Kept) -> Estimate:
+def _estimate(cell: Cell, measure: Measure, sample: Kept) -> Estimate:
     if isinstance(sample, QuantileCounts):
         return sample.estimate(measure.quantile or 0.5)
     if not sample.count:
         return Estimate(math.nan, math.nan, 0)
-    if measure.denominator is not None:
+    if measure.denominator is not None or cell.shared is not None:
         return ratio_estimate(sample)
     return mean_estimate(sample.along([1.0] + [0.0] * (len(sample.centres) - 1)))
 
@@ -129,8 +133,12 @@ def _result(cell: Cell, measure: Measure, arm: str, found: Comparison, method: s
         cell.measure, arm, _known(found.control), _known(found.arm), _known(found.difference),
         (_known(found.low), _known(found.high)), found.relative,
         (_known(found.relative_low), _known(found.relative_high)), found.p_value, _known(found.statistic), method,
-        cell.slice, measure.estimator, found.p_value, n, _known(found.standard_error),
+        cell.slice, _estimator(cell, measure), found.p_value, n, _known(found.standard_error),
     )  # fmt: skip
+
+
+def _estimator(cell: Cell, measure: Measure) -> str:
+    return measure.estimator if cell.shared is None else f"{measure.estimator}, over clusters"
 
 
 def _known(value: float | None) -> float | None:

@@ -96,6 +96,8 @@ class TrialCells:
             raise BadDefinition(
                 self._where, f"it has no column {', '.join(missing)}", f"It has {', '.join(self.types)}."
             )
+        if columns.cluster is not None and any(measure.quantile is not None for measure in columns.measures):
+            self.refuse("a quantile over clusters is not known", "Leave it out, or name the cluster as the unit.")
         self._refuse_any(list(self._wrongs()))
 
     def check_finite(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
 from leaven.stats.quantiles import edges_near, quantile_counts
 from leaven.storage.data_file import opened
+from leaven.storage.trial_clusters import cluster_cells
 from leaven.storage.trial_columns import MAX_SLICES, TrialCells, TrialColumns
 from leaven.storage.trial_moments import Moments, moments
 from leaven.storage.trial_units import Units, moments_of, units_of_many_rows, units_of_rows
@@ -28,7 +29,8 @@ def read_sums(path: Path, columns: TrialColumns) -> Sums:
 
     A unit with several rows counts once: with the mean of a metric's column, with the totals of a ratio's. A unit is
     mature when all its rows are, and belongs to the slice of its first row. Empty cells are no measurements; a unit
-    whose covariate is unknown gets the mean of those known (from before the exposure, so this favours no arm).
+    whose covariate is unknown gets the mean of those known (from before the exposure, so this favours no arm). With
+    clusters, the sums are over these, and a quantile has none.
 
     Raises:
         UnreadableFile: there is no such file, or it is neither of the two kinds.
@@ -39,6 +41,8 @@ def read_sums(path: Path, columns: TrialColumns) -> Sums:
         cells.check()
         units = units_of_rows(cells) if columns.unit is None else units_of_many_rows(cells, columns.unit)
         cells.check_slices(units.source, units.parts)
+        if columns.cluster is not None:
+            return Sums(*_counts(cells, units), tuple(cluster_cells(cells, units)))
         told = moments(cells, units)
         # Where all units are compared, the pass that told the moments has counted them.
         counted = (told.judged, told.judged) if told.judged and not units.mature else _counts(cells, units)
