@@ -13,11 +13,11 @@ from leaven.errors import BadDefinition
 from leaven.experiments.conclusion import Conclusion, Result, Split, conclude
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
 from leaven.stats.bayesian import USUAL, belief
-from leaven.stats.clustered import clustered_estimates
+from leaven.stats.clustered import between_means, clustered_estimates
 from leaven.stats.comoments import Comoments
-from leaven.stats.comparison import Rule, compare
+from leaven.stats.comparison import Rule, Wholes, compare
 from leaven.stats.corrections import benjamini_hochberg, holm
-from leaven.stats.estimate import Estimate, adjusted_estimates, mean_estimate, ratio_estimate
+from leaven.stats.estimate import Estimate, adjusted_estimates, adjusted_wholes, mean_estimate, ratio_estimate
 from leaven.stats.quantiles import QuantileCounts
 from leaven.stats.shrinkage import shrunk
 from leaven.stats.split import split_evidence, split_p_value
@@ -112,18 +112,31 @@ def judge_split(units: Mapping[str, int], shares: Mapping[str, float], *, sequen
 
 
 def _results(cell: Cell, measure: Measure, control: str, arms: Sequence[str], ask: Question) -> list[Result]:
-    return [_result(cell, measure, arm, _estimates(cell, measure, control, arm), ask) for arm in arms if arm != control]
+    return [_result(cell, measure, arm, _pair(cell, measure, control, arm), ask) for arm in arms if arm != control]
 
 
-def _estimates(cell: Cell, measure: Measure, control: str, arm: str) -> tuple[Estimate, Estimate, float]:
-    """Of the control and the arm, and their covariance."""
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The control's and the arm's estimates: for their difference, and for their ratio."""
+
+    control: Estimate
+    arm: Estimate
+    covariance: float = 0.0
+    wholes: Wholes | None = None
+
+
+def _pair(cell: Cell, measure: Measure, control: str, arm: str) -> _Pair:
     one, other = cell.arms.get(control, Comoments()), cell.arms.get(arm, Comoments())
-    if min(one.count, other.count) > 1 and isinstance(one, Comoments) and isinstance(other, Comoments):
-        if cell.shared is not None:
-            return clustered_estimates(one, other, cell.both(control, arm))
-        if measure.covariate:
-            return *adjusted_estimates(one, other), 0.0
-    return _estimate(cell, measure, one), _estimate(cell, measure, other), 0.0
+    if min(one.count, other.count) < 2 or isinstance(one, QuantileCounts) or isinstance(other, QuantileCounts):
+        return _Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
+    both = cell.both(control, arm) if cell.shared is not None else None
+    between = between_means(one, other, both) if both is not None else None
+    wholes = adjusted_wholes(one, other, between=between) if measure.covariate else None
+    if both is not None:
+        return _Pair(*clustered_estimates(one, other, both), wholes)
+    if wholes is not None:
+        return _Pair(*adjusted_estimates(one, other), 0.0, wholes)
+    return _Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
 
 
 def _estimate(cell: Cell, measure: Measure, sample: Kept) -> Estimate:
@@ -136,13 +149,12 @@ def _estimate(cell: Cell, measure: Measure, sample: Kept) -> Estimate:
     return mean_estimate(sample.along([1.0] + [0.0] * (len(sample.centres) - 1)))
 
 
-def _result(
-    cell: Cell, measure: Measure, name: str, estimates: tuple[Estimate, Estimate, float], ask: Question
-) -> Result:
-    control, arm, covariance = estimates
-    found = compare(control, arm, ask.rule, covariance=covariance)
+def _result(cell: Cell, measure: Measure, name: str, pair: _Pair, ask: Question) -> Result:
+    control, arm = pair.control, pair.arm
+    found = compare(control, arm, ask.rule, covariance=pair.covariance, wholes=pair.wholes)
+    *estimates, common = pair.wholes or (control, arm, pair.covariance)
     believed = belief(
-        control, arm, usual=ask.usual_effect, covariance=covariance, lower_is_better=measure.lower_is_better
+        estimates[0], estimates[1], usual=ask.usual_effect, covariance=common, lower_is_better=measure.lower_is_better
     )
     usual, error = ask.usual_effect * abs(control.value), _known(found.standard_error)
     left = shrunk(found.difference, error, usual=usual) if error is not None and usual > 0 else None

@@ -35,16 +35,19 @@ def clustered_estimates(control: Comoments, arm: Comoments, both: Comoments) -> 
         weights = ratio_weights(control), ratio_weights(arm)
     else:
         estimates, weights = adjusted_estimates(control, arm), adjusted_weights(control, arm)
-    return *estimates, _covariance(control, arm, both, *weights)
+    return *estimates, float(weights[0] @ between_means(control, arm, both) @ weights[1])
 
 
-def _covariance(control: Comoments, arm: Comoments, both: Comoments, one: Floats, other: Floats) -> float:
+def between_means(control: Comoments, arm: Comoments, both: Comoments) -> Floats:
+    """Return the covariances of the control's means per cluster with the arm's, shape (k, k); arguments as above."""
+    k = len(control.centres)
     if not both.count or min(control.count, arm.count) < 2:
-        return 0.0
-    k, means = len(control.centres), np.array(both.centres)
+        return np.zeros((k, k))
     products = np.zeros((2 * k, 2 * k))
     products[np.triu_indices(2 * k)] = both.products
-    # Totals of the shared clusters alone need not have the mean 0 that those of all clusters have.
-    total = one @ products[:k, k:] @ other + both.count * (one @ means[:k]) * (other @ means[k:])
+    # The clusters in both need not have the means that all clusters of an arm have.
+    away = np.subtract(both.centres, (*control.centres, *arm.centres))
+    total = products[:k, k:] + both.count * np.outer(away[:k], away[k:])
     raised = math.sqrt(control.count / (control.count - 1) * arm.count / (arm.count - 1))
-    return raised * float(total) / (control.count * arm.count)
+    between: Floats = raised * total / (control.count * arm.count)
+    return between

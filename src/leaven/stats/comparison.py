@@ -68,7 +68,12 @@ class Comparison(msgspec.Struct, frozen=True):
     standard_error: float
 
 
-def compare(control: Estimate, arm: Estimate, rule: Rule, *, covariance: float = 0.0) -> Comparison:
+Wholes = tuple[Estimate, Estimate, float]  # control, arm, their covariance
+
+
+def compare(
+    control: Estimate, arm: Estimate, rule: Rule, *, covariance: float = 0.0, wholes: Wholes | None = None
+) -> Comparison:
     """Return the difference of two estimates, with intervals and p-value by `rule`.
 
     The p-value belongs to the absolute difference; there is no second one for the relative difference.
@@ -78,6 +83,7 @@ def compare(control: Estimate, arm: Estimate, rule: Rule, *, covariance: float =
         arm: That of the other.
         rule: How far is far enough.
         covariance: Of the two estimates, where they share something; 0 where they are independent.
+        wholes: The same with an error that cancels in the difference, for the relative bounds; None: there is none.
     Source:
         se^2 = v1 + v0 - 2 cov with v the variance of each estimate; Welch (1947), Satterthwaite:
         df = se^4 / (v0^2 / (n0 - 1) + v1^2 / (n1 - 1)). Of estimates that share clusters, df = the fewer clusters - 1.
@@ -98,7 +104,8 @@ def compare(control: Estimate, arm: Estimate, rule: Rule, *, covariance: float =
     shared = min(control.n, arm.n) - 1.0 if covariance else None
     df = shared or _freedom(control.variance, control.n, arm.variance, arm.n)
     half, z = rule.critical(df, n) * error, difference / error
-    relative_low, relative_high = relative_bounds(control, arm, rule, covariance=covariance)
+    one, other, common = wholes or (control, arm, covariance)
+    relative_low, relative_high = relative_bounds(one, other, rule, covariance=common)
     return Comparison(
         control.value, arm.value, difference, difference - half, difference + half,
         _ratio(control, arm), relative_low, relative_high, rule.p_value(z, df, n), z, error,

@@ -77,6 +77,35 @@ def adjusted_weights(control: Comoments, arm: Comoments) -> tuple[Floats, Floats
     return metrics[0] - theta * covariates[0], metrics[1] - theta * covariates[1]
 
 
+def adjusted_wholes(
+    control: Comoments, arm: Comoments, *, between: Floats | None = None
+) -> tuple[Estimate, Estimate, float]:
+    """Return the adjusted estimates with variances of their own, and their covariance: for relative differences.
+
+    Both are adjusted towards the covariate's mean over both arms, which is an estimate as well. Its error cancels in
+    their difference, not in their ratio.
+
+    Args:
+        control: As for `adjusted_estimates`.
+        arm: As for `adjusted_estimates`.
+        between: Covariances of the control's means with the arm's, shape (k, k); 0 where the arms share no unit.
+    Source:
+        The delta method over all means of both arms, theta taken as known.
+    """
+    pooled, k = control + arm, len(control.centres)
+    theta, towards = _theta(pooled), _gradients(pooled)[1] * _theta(pooled) / pooled.count
+    weights = np.tile(np.concatenate([control.count * towards, arm.count * towards]), (2, 1))
+    for row, own in enumerate(adjusted_weights(control, arm)):
+        weights[row, row * k : (row + 1) * k] += own
+    means = np.zeros((2 * k, 2 * k))
+    means[:k, :k], means[k:, k:] = control.covariance() / control.count, arm.covariance() / arm.count
+    if between is not None:
+        means[:k, k:], means[k:, :k] = between, between.T
+    (v0, covariance), (_, v1) = (weights @ means @ weights.T).tolist()
+    values = (_adjusted(sample, theta, pooled).value for sample in (control, arm))
+    return Estimate(next(values), v0, control.count), Estimate(next(values), v1, arm.count), covariance
+
+
 def _theta(pooled: Comoments) -> float:
     metric, covariate = _gradients(pooled)
     covariance = pooled.covariance()
