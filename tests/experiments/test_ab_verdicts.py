@@ -229,10 +229,10 @@ def test_the_same_record_gives_the_same_words_again():
 
 
 def test_the_shrunk_difference_stands_beside_the_raw_one():
-    # With 0.1 for the usual spread of differences and a standard error of 0.02 sqrt(5), a third is taken off.
-    verdict = judged(ABTest(**HUNDRED), after(1, {"log_loss": arms(0.9, sd=math.sqrt(500 / 400) * 2 / math.sqrt(2))}))
-    assert "difference -0.1" in verdict.why
-    assert "shrunk -0.05" in verdict.why
+    # True differences spread by 0.3 of the champion's 1; a standard error of 0.3 takes half off.
+    verdict = judged(ABTest(**HUNDRED), after(1, {"log_loss": arms(0.9, sd=0.3 * math.sqrt(500 / 2))}))
+    assert "difference -0.1 [" in verdict.why
+    assert "shrunk -0.05;" in verdict.why
 
 
 # How often it errs: 14 daily looks at 500 units of each arm and day, on whole tests through the stage itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +76,14 @@ Mature = Annotated[
     str | None, typer.Option("--mature", help="Column: whether the outcome is final. Only such units are compared.")
 ]
 Slices = Annotated[list[str] | None, typer.Option("--slice", help="Column to compare within; repeat.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", help="Column: whose units are alike (a village, a shop). Errors then count clusters."),
+]
+UsualEffect = Annotated[
+    float,
+    typer.Option("--usual-effect", help="Standard deviation of true differences, as a share: for what is only shown."),
+]
 Shares = Annotated[str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")]
 Correct = Annotated[Correction | None, typer.Option("--correct", help="Correct the p-values for their number.")]
 Planned = Annotated[
@@ -101,6 +109,7 @@ def analyze(
     lower_is_better: LowerIsBetter = None,
     mature: Mature = None,
     slices: Slices = None,
+    cluster: Cluster = None,
     shares: Shares = None,
     method: Annotated[Method, typer.Option("--method", help="How far is far enough.")] = Method.fixed,
     correct: Correct = None,
@@ -108,6 +117,7 @@ def analyze(
     looks: Looks = None,
     rho: Annotated[float, typer.Option("--rho", help="How late a group-sequential test spends its error.")] = 3.0,
     alpha: Annotated[float, typer.Option("--alpha", help="Error of each comparison, two-sided.")] = 0.05,
+    usual_effect: UsualEffect = 0.3,
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms of a trial, from a file of its units.
@@ -129,10 +139,12 @@ def analyze(
     if method is Method.group_sequential and planned is None:
         raise BadDefinition("--planned", "a group-sequential test needs a plan", "`leaven trial size` finds it.")
     _alpha(alpha)
-    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ())))
+    if not 0 < usual_effect < inf:
+        raise BadDefinition("--usual-effect", f"{usual_effect:g} is no deviation", "Give more than 0, as 0.05.")
+    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ()), cluster))
     rule = _rule(method, alpha, sum(sums.mature.values()), planned, before, rho)
     found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=by_arm,
-                    correct=correct.value if correct is not None else None)  # fmt: skip
+                    correct=correct.value if correct is not None else None, usual_effect=usual_effect)  # fmt: skip
     emit(found, as_json=as_json, human=lambda out: show_analysis(found, sums, control, alpha, out))
 
 

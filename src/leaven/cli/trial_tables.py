@@ -23,6 +23,9 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     split = "[red]broken[/red]" if found.srm.broken else "as planned"
     out.print(f"split: {split} (p = {found.srm.p_value:.3g}, {found.srm.method})\n")
     out.print(_results(found, alpha))
+    if any(row.bayesian is not None for row in found.results):
+        out.print("\nif true differences were normal, as a share of the control (display only, not peek-safe):")
+        out.print(_beliefs(found))
     decision = found.verdict.decision
     colour = _COLOURS.get(decision, "bold")
     out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
@@ -61,10 +64,27 @@ def _results(found: Analysis, alpha: float) -> Table:
     sliced = any(row.slice is not None for row in found.results)
     for heading in (*(("slice",) if sliced else ()), "metric", "arm"):
         table.add_column(heading)
-    for heading in ("control", "arm", "difference", level, "relative", level, "p"):
+    for heading in ("control", "arm", "difference", level, "shrunk", "relative", level, "p"):
         table.add_column(heading, justify="right")
     for row in found.results:
         table.add_row(*((row.slice or "all",) if sliced else ()), row.metric, row.arm, *_numbers(row, alpha))
+    return table
+
+
+def _beliefs(found: Analysis) -> Table:
+    table = Table(box=None)
+    sliced = any(row.slice is not None for row in found.results)
+    for heading in (*(("slice",) if sliced else ()), "metric", "arm"):
+        table.add_column(heading)
+    for heading in ("chance to win", "lift", "95 %", "risk of control", "risk of arm"):
+        table.add_column(heading, justify="right")
+    for row in found.results:
+        if (held := row.bayesian) is not None:
+            numbers = (
+                f"{100 * held.chance_to_win:.1f} %", _percent(held.lift), _interval(held.ci, "+.2f", 100),
+                f"{100 * held.risk.control:.2f} %", f"{100 * held.risk.arm:.2f} %",
+            )  # fmt: skip
+            table.add_row(*((row.slice or "all",) if sliced else ()), row.metric, row.arm, *numbers)
     return table
 
 
@@ -72,7 +92,8 @@ def _numbers(row: Result, alpha: float) -> list[str]:
     p = f"{row.p_value:.3g}"
     return [
         _number(row.control_mean), _number(row.arm_mean), _number(row.difference, sign="+"),
-        _interval(row.ci, "+.4g", 1), _percent(row.relative), _interval(row.relative_ci, "+.2f", 100),
+        _interval(row.ci, "+.4g", 1), _number(row.shrunk, sign="+"), _percent(row.relative),
+        _interval(row.relative_ci, "+.2f", 100),
         f"[bold]{p}[/bold]" if row.p_value < alpha else p,
     ]  # fmt: skip
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leaven.experiments.ab_evidence import CHALLENGER, CHAMPION, ABEvidence
 from leaven.experiments.ab_metrics import Failures, Gauge
-from leaven.experiments.analysis import arm_estimates
-from leaven.experiments.measures import Kept
+from leaven.experiments.analysis import pair_of
+from leaven.experiments.measures import Cell, Kept
+from leaven.stats.bayesian import USUAL
 from leaven.stats.comoments import Comoments
-from leaven.stats.comparison import Rule, relative_bounds
+from leaven.stats.comparison import Rule, Wholes, relative_bounds
 from leaven.stats.confidence_sequence import mixture, one_sided_evidence
 from leaven.stats.estimate import Estimate
 from leaven.stats.shrinkage import shrunk
 
 LEAST = 100  # units of each arm, below which nothing is said of it
-USUAL = 0.1  # of the champion's value: what true differences are usually within, for the shrunk estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,7 @@ class Reading:
     gauge: Gauge
     control: Estimate
     arm: Estimate
+    wholes: Wholes | None = None  # for the ratio of the two
 
     @property
     def known(self) -> bool:
@@ -63,7 +63,8 @@ class Reading:
         """
         if isinstance(self.gauge.metric, Failures):
             return self.gain + margin > _critical(rule, self) * self.error
-        low, high = relative_bounds(self.control, self.arm, rule)
+        control, arm, covariance = self.wholes or (self.control, self.arm, 0.0)
+        low, high = relative_bounds(control, arm, rule, covariance=covariance)
         if low is None or high is None:
             return False
         return high < margin if self.gauge.measure.lower_is_better else low > -margin
@@ -101,14 +102,12 @@ class Reading:
 
 def reading(gauge: Gauge, evidence: ABEvidence, *, of: str | None = None) -> Reading:
     """Return how a metric stands, in one slice or over all units."""
-    kept: Mapping[str, Kept] = {}
-    for cell in evidence.sums.cells:
-        if cell.measure == gauge.name and cell.slice == of:
-            kept = cell.arms
-    control, arm = kept.get(CHAMPION, Comoments()), kept.get(CHALLENGER, Comoments())
+    found = (cell for cell in evidence.sums.cells if cell.measure == gauge.name and cell.slice == of)
+    cell = next(found, Cell(gauge.name, of, {CHAMPION: Comoments(), CHALLENGER: Comoments()}))
     if isinstance(gauge.metric, Failures):
-        return Reading(gauge, _rate(control), _rate(arm))
-    return Reading(gauge, *arm_estimates(gauge.measure, control, arm))
+        return Reading(gauge, _rate(cell.arms[CHAMPION]), _rate(cell.arms[CHALLENGER]))
+    pair = pair_of(cell, gauge.measure, CHAMPION, CHALLENGER)
+    return Reading(gauge, pair.control, pair.arm, pair.wholes)
 
 
 def _rate(kept: Kept) -> Estimate:

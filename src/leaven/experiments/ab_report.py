@@ -13,7 +13,6 @@ import msgspec
 from leaven.experiments.ab_design import Design
 from leaven.experiments.ab_evidence import ARMS, CHAMPION, ABEvidence
 from leaven.experiments.ab_metrics import Gauge
-from leaven.experiments.ab_reading import reading
 from leaven.experiments.analysis import analyse
 from leaven.experiments.conclusion import Result, Split
 from leaven.stats.confidence_sequence import ConfidenceSequence
@@ -25,8 +24,7 @@ class Line(msgspec.Struct, frozen=True):
     """One metric, over all units or in a slice."""
 
     role: Role
-    result: Result
-    shrunk: float | None  # the difference drawn towards none, beside the raw one; of all units only
+    result: Result  # with the shrunk difference beside the raw one
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -69,14 +67,7 @@ def _lines(
         correct="bh" if role == "secondary" else None,
     ) if cells else None  # fmt: skip
     results = found.results if found is not None else ()
-    return tuple(Line(role, row, _shrunk(names[row.metric], evidence, row)) for row in results)
-
-
-def _shrunk(gauge: Gauge, evidence: ABEvidence, row: Result) -> float | None:
-    if row.slice is not None:
-        return None
-    found = reading(gauge, evidence)
-    return found.shrunk if found.known else None
+    return tuple(Line(role, row) for row in results)
 
 
 def _split(design: Design, evidence: ABEvidence) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -39,6 +40,15 @@ class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=Tru
             matrix[_upper(k)] = np.divide(self.products, self.count - 1)
             matrix.T[_upper(k)] = matrix[_upper(k)]
         return matrix
+
+    def reordered(self, order: Sequence[int]) -> Comoments:
+        """Return the comoments of the same numbers in another order."""
+        k = len(self.centres)
+        matrix = np.zeros((k, k))
+        matrix[_upper(k)] = self.products
+        matrix.T[_upper(k)] = self.products
+        products = matrix[np.ix_(order, order)][_upper(k)] if k else matrix.ravel()
+        return Comoments(self.count, tuple(self.centres[i] for i in order), tuple(products.tolist()))
 
     def along(self, weights: ArrayLike) -> Moments:
         """Return the moments of the weighted sum of the k numbers, weights of shape (k,)."""
