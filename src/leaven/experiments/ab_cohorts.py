@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 
@@ -48,6 +49,10 @@ class Cohort:
         entered = Span(self.start, self.start + self.design.every)
         self.came = self.traffic.source.newcomers(whole, self.arms, first_in=entered, as_of=self.closes)
 
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {unit: row for row, unit in enumerate(self.came.unit.tolist())}
+
     @property
     def arms(self) -> Mapping[str, str]:
         """The version behind each arm."""
@@ -82,8 +87,8 @@ class Cohort:
 
     def _own(self, examples: Examples) -> Rows:
         """The rows of its units, each from the first meeting on for as long as `over`."""
-        served, place = examples.predictions, {unit: row for row, unit in enumerate(self.came.unit.tolist())}
-        which = np.array([place.get(unit, -1) for unit in served.unit.tolist()], dtype=np.int64)
+        served = examples.predictions
+        which = np.array([self._place.get(unit, -1) for unit in served.unit.tolist()], dtype=np.int64)
         rows = np.flatnonzero(which >= 0)
         which = which[rows]
         age = served.at[rows] - self.came.first[which]

@@ -45,7 +45,7 @@ def look(design: Design, evidence: ABEvidence) -> tuple[Look | None, float]:
     for bucket in evidence.buckets:
         measured += sum(bucket.measured.values())
         fraction, before = min(1.0, measured / design.units), fractions[-1] if fractions else 0.0
-        grown = fraction - before >= GROWTH or (fraction == 1 and before < 1)
+        grown = fraction - before > GROWTH - 1e-9 or (fraction == 1 and before < 1)
         last = bucket.closed_after >= at_least and fraction > 0 and grown
         if last:
             fractions.append(fraction)
