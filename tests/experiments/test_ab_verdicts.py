@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from leaven.experiments import ABTest, Failures, Guardrail, Outcome
+from leaven.experiments import ABTest, Failures, Guardrail, Latency, Outcome
 from leaven.experiments.ab_evidence import ABEvidence, Labelled
 from leaven.experiments.ab_looks import days_left, look
 from leaven.stats.boundaries import boundaries
 from leaven.stats.comoments import Comoments, comoments
 from leaven.stats.moments import Moments
+from leaven.stats.quantiles import geometric_edges, quantile_counts
 from tests.experiments.ab_runs import ends, judged, normal_sums, two_arms, with_day
 from tests.experiments.ab_world import BOUGHT
 
@@ -118,6 +119,15 @@ def test_failures_have_an_absolute_margin_that_holds_where_nothing_fails():
     assert judged(stage, after(2, {"log_loss": arms(0.7), "failures": (none, none)})).outcome == "hold"
     verdict = judged(stage, after(10, {"log_loss": arms(0.7), "failures": (none, none)}))
     assert verdict.outcome == "advance"
+
+
+def test_a_guardrail_on_time_passes_where_no_answer_took_any_as_in_a_replay():
+    stage = ABTest(**HUNDRED, guardrails=[Guardrail(Latency(0.95))])
+    edges = geometric_edges(1e-4, 600.0, precision=0.02)
+    same = quantile_counts(np.zeros(500), np.arange(500), edges)
+    slow = quantile_counts(np.full(500, 1e9), np.arange(500), edges)  # beyond what the sketch can tell
+    assert judged(stage, after(5, {"log_loss": arms(0.7), "latency p95": (same, same)})).outcome == "advance"
+    assert judged(stage, after(5, {"log_loss": arms(0.7), "latency p95": (slow, slow)})).outcome == "hold"
 
 
 def test_a_slice_that_is_shown_to_be_worse_vetoes_unless_slices_are_not_protected():
@@ -268,6 +278,20 @@ def test_no_difference_is_hardly_ever_promoted_and_hardly_ever_called_harm(draw)
     assert share(told, "advance") <= 0.055 + 3 * se(0.055, 80)
     assert share(told, "stop") <= 0.025 + 3 * se(0.025, 80)
     assert share(told, "advance") + share(told, "stop") + share(told, "give_up") == 1
+
+
+@pytest.mark.parametrize("counts", [(900, 100), (100, 900)], ids=["a small challenger", "a small champion"])
+def test_an_arm_in_which_something_rare_has_not_happened_yet_is_no_proof(counts):
+    """1 % of the units do it, in both arms, one of which has a tenth of the units: 60 tests.
+
+    By each arm's own variance alone, 29 % are promoted or stopped.
+    """
+
+    def draw(rng):
+        return tuple(comoments((rng.random(count) < 0.01).astype(float)) for count in counts)
+
+    told = ends(ABTest(**HUNDRED, share=counts[1] / 1_000), draw, days=14, runs=60, seed=5)
+    assert 1 - share(told, "give_up") <= 0.05 + 3 * se(0.05, 60)
 
 
 def test_an_improvement_that_one_look_finds_in_four_of_five_tests_is_promoted_nearly_as_often():

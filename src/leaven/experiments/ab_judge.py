@@ -132,7 +132,7 @@ def _lacking(design: Design, evidence: ABEvidence, primary: Reading, rule: Look 
     lacking = [] if shown else [f"it is not {_shown(design)} at look {len(rule.rule.looks)}"]
     for gauge in design.guardrails:
         found, margin = reading(gauge, evidence), gauge.measure.margin or 0.0
-        if not found.known or not found.within(margin, rule):
+        if not (found.alike or (found.known and found.within(margin, rule))):
             lacking.append(f"{gauge.name} is not shown to stay within its margin of {margin:.3g} ({found.said(rule)})")
     return lacking + (_worse_slices(design, evidence) if design.protect else [])
 

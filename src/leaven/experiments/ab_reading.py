@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from leaven.experiments.ab_evidence import CHALLENGER, CHAMPION, ABEvidence
+from leaven.experiments.ab_evidence import ARMS, CHALLENGER, CHAMPION, ABEvidence
 from leaven.experiments.ab_metrics import Failures, Gauge
 from leaven.experiments.analysis import pair_of
 from leaven.experiments.measures import Cell, Kept
@@ -14,6 +14,7 @@ from leaven.stats.comoments import Comoments
 from leaven.stats.comparison import Rule, Wholes, relative_bounds
 from leaven.stats.confidence_sequence import mixture, one_sided_evidence
 from leaven.stats.estimate import Estimate
+from leaven.stats.quantiles import QuantileCounts
 from leaven.stats.shrinkage import shrunk
 
 LEAST = 100  # units of each arm, below which nothing is said of it
@@ -33,6 +34,12 @@ class Reading:
         """Whether there is anything to judge: enough units in both arms, and numbers that differ among them."""
         enough = min(self.control.n, self.arm.n) >= LEAST
         return enough and math.isfinite(self.gain) and math.isfinite(self.error) and self.error > 0
+
+    @property
+    def alike(self) -> bool:
+        """Whether there are enough units and not one differs: in a replay, every answer takes no time."""
+        enough = min(self.control.n, self.arm.n) >= LEAST
+        return enough and self.gain == 0 and self.control.variance == self.arm.variance == 0
 
     @property
     def gain(self) -> float:
@@ -106,8 +113,32 @@ def reading(gauge: Gauge, evidence: ABEvidence, *, of: str | None = None) -> Rea
     cell = next(found, Cell(gauge.name, of, {CHAMPION: Comoments(), CHALLENGER: Comoments()}))
     if isinstance(gauge.metric, Failures):
         return Reading(gauge, _rate(cell.arms[CHAMPION]), _rate(cell.arms[CHALLENGER]))
+    if all(_timeless(cell.arms[arm]) for arm in ARMS):
+        nothing = [Estimate(0.0, 0.0, cell.arms[arm].count) for arm in ARMS]
+        return Reading(gauge, nothing[0], nothing[1])
     pair = pair_of(cell, gauge.measure, CHAMPION, CHALLENGER)
-    return Reading(gauge, pair.control, pair.arm, pair.wholes)
+    wholes = None if pair.wholes is None else (*_cautious(pair.wholes[0], pair.wholes[1]), pair.wholes[2])
+    return Reading(gauge, *_cautious(pair.control, pair.arm), wholes)
+
+
+def _cautious(control: Estimate, arm: Estimate) -> tuple[Estimate, Estimate]:
+    """Both with the larger of two errors of their difference: each arm's own, or as if both spread alike.
+
+    A small arm in which something rare has not happened yet seems to know its mean to the last digit; where the arms do
+    not differ, its units spread as the others do. With even shares the two errors are the same.
+    """
+    if min(control.n, arm.n) < 2 or not math.isfinite(control.variance + arm.variance):
+        return control, arm
+    spread = control.variance * control.n * (control.n - 1) + arm.variance * arm.n * (arm.n - 1)
+    alike = spread / (control.n + arm.n - 2)
+    if alike / control.n + alike / arm.n <= control.variance + arm.variance:
+        return control, arm
+    return Estimate(control.value, alike / control.n, control.n), Estimate(arm.value, alike / arm.n, arm.n)
+
+
+def _timeless(kept: Kept) -> bool:
+    """Whether all rows lie at or below the lowest edge, which is 0."""
+    return isinstance(kept, QuantileCounts) and 0 < kept.rows == kept.below[0]
 
 
 def _rate(kept: Kept) -> Estimate:
