@@ -95,7 +95,7 @@ def promises(runs: int) -> bool:
     ):  # fmt: skip
         told = ends(stage, draw, days=14, runs=runs, seed=1)
         promoted, stopped = share(told, "advance"), share(told, "stop")
-        kept &= stopped <= 0.025 and (promoted <= 0.055 if few else promoted >= 0.77)
+        kept &= stopped <= 0.025 and (promoted <= 0.055 if few else promoted >= 0.77 - 3 * (0.77 * 0.23 / runs) ** 0.5)
         print(f"{name}: {promoted:.1%} promoted, {stopped:.1%} stopped as harm")
     for name, effect, outcome in (("twice as good", -2 * EFFECT, "advance"), ("twice as bad", 2 * EFFECT, "stop")):
         told = ends(stage, normal(effect), days=14, runs=max(1, runs // 4), seed=2)
