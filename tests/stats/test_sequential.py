@@ -76,6 +76,13 @@ def test_a_single_look_at_the_end_is_a_fixed_test():
     assert boundaries([1.0], alpha=0.05, sides=1)[0] == pytest.approx(norm.ppf(0.95))
 
 
+def test_worked_case_8_power_of_a_single_look():
+    """Of 697.676490 units each, an effect of 0.15 deviations is found in 80 % of trials."""
+    drift = 0.15 * math.sqrt(697.676490 / 2)
+    bounds = boundaries([1.0], alpha=0.05)
+    assert crossing_probability([1.0], bounds, drift=drift)[-1] == pytest.approx(0.8, abs=1e-8)
+
+
 def test_looks_ahead_do_not_change_the_boundaries_behind():
     assert boundaries(FIFTHS, alpha=0.05)[:3] == boundaries(FIFTHS[:3], alpha=0.05)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from math import ceil, inf
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
+from leaven.cli.loop_log import Days, Metric, Until, look_at
 from leaven.cli.option_values import numbers, shares_of
-from leaven.cli.output import DONE, NO, AsJson, emit
+from leaven.cli.output import DONE, NO, AsJson, Home, emit
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
@@ -205,27 +206,46 @@ def size(
         str | None,
         typer.Option("--daily-units", help="New units a day; or on day 1, 2, … as 900,500,300, the last goes on."),
     ] = None,
-    label_window: Annotated[float, typer.Option("--label-window", min=0, help="Days until a label is mature.")] = 0.0,
+    label_window: Annotated[
+        float | None, typer.Option("--label-window", min=0, help="Days until a label is mature.")
+    ] = None,
+    loop: Annotated[
+        str | None,
+        typer.Option("--loop", help="A loop, by name or file: what is not given above is read from its log."),
+    ] = None,
+    over: Annotated[
+        float, typer.Option("--over", min=0, help="Of a loop: days for which a unit is measured: ABTest(over=…).")
+    ] = 1.0,
+    metric: Metric = None,
+    days: Days = 28,
+    until: Until = None,
+    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find how many units a trial of two arms needs, and how many days they take (a week at least)."""
+    """Find how many units a trial of two arms needs, and how many days they take (a week at least).
+
+    With --loop, the metric's mean and standard deviation per unit, the label's window and the days are those of the
+    loop's log: its units come back, so the days follow the observed curve of different units.
+    """
+    from leaven.cli.trial_size import sized
     from leaven.cli.trial_tables import show_size
     from leaven.stats.boundaries import inflation
-    from leaven.stats.size import Plan, days_for, units_for_means, units_for_rates
+    from leaven.stats.size import Plan
 
+    seen = None if loop is None else look_at(loop, home=home, metric=metric, days=days, until=until).needed()
+    by_log = seen is not None and rate is None and sd is None
+    if seen is not None and by_log and mean is None:
+        mean = seen.loss.mean
     base = rate if rate is not None else mean
-    if (rate is None) == (sd is None) or (rate is not None and mean is not None) or (relative and base is None):
-        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, or --rate.")
+    alone = (rate is None) == (sd is None) and not by_log
+    if alone or (rate is not None and mean is not None) or (relative and base is None):
+        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, --rate or --loop.")
     plan = Plan(mde * (base or 0.0) if relative else mde, _alpha(alpha), power, ratio, correlation)
-    units = units_for_rates(rate, plan) if rate is not None else units_for_means(sd or 0.0, plan)
-    if looks > 1:
-        units *= inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power)
-    control, arm = ceil(units - 1e-9), ceil(units * ratio - 1e-9)
-    days = None
-    if daily_units is not None:
-        days = days_for(control + arm, numbers("--daily-units", daily_units), window=label_window)
-    data = {"per_arm": control, "total": control + arm, "days": days, "control": control, "arm": arm}
-    emit(data, as_json=as_json, human=lambda out: show_size(control, arm, days, daily_units is not None, out))
+    times = inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power) if looks > 1 else 1.0
+    newcomers = None if daily_units is None else numbers("--daily-units", daily_units)
+    found = sized(plan, times, mean=mean, sd=sd, rate=rate, newcomers=newcomers, window=label_window, over=over,
+                  seen=seen)  # fmt: skip
+    emit(found, as_json=as_json, human=lambda out: show_size(found, out))
 
 
 @app.command("boundaries")

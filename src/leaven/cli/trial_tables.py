@@ -10,6 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from leaven.cli.trial_size import Sized
     from leaven.experiments.analysis import Analysis
     from leaven.experiments.conclusion import Result
     from leaven.experiments.measures import Sums
@@ -23,20 +24,41 @@ def show_analysis(found: Analysis, sums: Sums, control: str, alpha: float, out: 
     split = "[red]broken[/red]" if found.srm.broken else "as planned"
     out.print(f"split: {split} (p = {found.srm.p_value:.3g}, {found.srm.method})\n")
     out.print(_results(found, alpha))
+    if found.results and found.results[0].estimator.endswith("over clusters"):
+        control_clusters, clusters = found.results[0].n
+        out.print(f"errors count clusters: {control_clusters:,} of the control, {clusters:,} of the arm")
     if any(row.bayesian is not None for row in found.results):
-        out.print("\nif true differences were normal, as a share of the control (display only, not peek-safe):")
+        usual = next(row.bayesian.usual_effect for row in found.results if row.bayesian is not None)
+        out.print(f"\nbelieved, true differences being {100 * usual:g} % as a rule (display only, not peek-safe):")
         out.print(_beliefs(found))
     decision = found.verdict.decision
     colour = _COLOURS.get(decision, "bold")
     out.print(f"\n[{colour}]{decision}[/{colour}]: {found.verdict.why}", markup=True)
 
 
-def show_size(control: int, arm: int, days: int | None, asked: bool, out: Console) -> None:
-    """Print units and days."""
+def show_size(found: Sized, out: Console) -> None:
+    """Print units and days, and what was read from the log."""
+    control, arm = found.control, found.arm
     each = f"{control:,} in each of two arms" if control == arm else f"{control:,} control, {arm:,} in the arm"
     out.print(f"{control + arm:,} units: {each}")
-    if asked:
-        out.print("so many never come" if days is None else f"{days:,} days")
+    if found.asked:
+        out.print(days_in_words(found.days, found.days_between))
+    if found.log is not None:
+        if found.sd is not None:
+            long = "a day" if found.over == 1 else f"{found.over:g} days"
+            spread = f"each measured for {long}, units have a spread of {found.sd:.4g} in {found.log.metric}"
+            out.print(f"[dim]{spread}[/dim]")
+        for line in found.log.in_words():
+            out.print(f"[dim]{line}[/dim]")
+
+
+def days_in_words(days: int | None, between: tuple[int | None, int | None] | None) -> str:
+    """Return how long it takes, and between what, where that is not the same."""
+    said = "so many never come" if days is None else f"{days:,} days"
+    if between is None or between[0] == between[1]:
+        return said
+    soonest, latest = ("never" if each is None else f"{each:,}" for each in between)
+    return f"{said} (between {soonest} and {latest})"
 
 
 def show_boundaries(looks: Sequence[float], z: Sequence[float], nominal: Sequence[float], out: Console) -> None:
