@@ -146,6 +146,7 @@ def test_a_replay_runs_the_test_as_production_does():
         (ABTest(guardrails=[Guardrail("squared_error")]), "'squared_error' does not fit a binary label"),
         (ABTest(secondary=["log_loss"]), "two metrics are called 'log_loss'"),
         (ABTest(adjust="score"), "log_loss cannot be adjusted by 'score'"),
+        (ABTest(at_least="1d", patience="54h"), "is over before its first bucket closes"),
     ],
 )
 def test_a_test_that_does_not_fit_its_loop_is_refused_when_the_file_is_read(stage, says):

@@ -62,7 +62,8 @@ def test_it_reads_as_it_is_written():
 
 @pytest.mark.parametrize("wrong", [
     lambda: ABTest("auc"), lambda: ABTest(Label("bought", within="1d")), lambda: ABTest(units=199),
-    lambda: ABTest(share=0), lambda: ABTest(share=1.0), lambda: ABTest(alpha=0), lambda: ABTest(margin=-0.1),
+    lambda: ABTest(share=0.01), lambda: ABTest(share=0.995), lambda: ABTest(share=0),
+    lambda: ABTest(share=1.0), lambda: ABTest(alpha=0), lambda: ABTest(margin=-0.1),
     lambda: ABTest(margin=math.nan), lambda: ABTest(over="1x"), lambda: ABTest(every="0d"), lambda: ABTest(before="?"),
     lambda: ABTest(at_least="8d", patience="7d"), lambda: ABTest(adjust="after"), lambda: ABTest(guardrails=["f1"]),
     lambda: ABTest("f1", secondary=["f1"]), lambda: ABTest("f1", guardrails=[Guardrail("f1")]),

@@ -157,7 +157,7 @@ def _stage_findings(loop: Loop, history: History) -> Iterator[Finding]:
 def _test_finding(stage: ABTest, loop: Loop, history: History) -> Finding:
     """Whether an A/B test gets the units that it plans for: with labels that are final before its patience is over."""
     design = stage.design(default_metric(loop.label.task))
-    usable = max(design.patience - design.lag(loop.label), timedelta(0))
+    usable = design.patience - design.lag(loop.label)
     came, takes = _units(history, usable, 1.0), f"it plans for {stage.units:,}"
     about = f"A/B test {stage.share:.0%}"
     if came >= stage.units:

@@ -14,6 +14,7 @@ from leaven.experiments.ab_evidence import ABEvidence
 from leaven.experiments.ab_judge import judged
 from leaven.experiments.ab_metrics import Adjust, Guardrail, Metric, adjustable, check_metric, gauge, name_of
 from leaven.experiments.ab_observe import observed
+from leaven.experiments.ab_reading import LEAST
 from leaven.experiments.ab_report import Report, report
 from leaven.experiments.evidence import Evidence
 from leaven.experiments.stage import Step, Traffic
@@ -105,6 +106,12 @@ class ABTest:
                 "a bound is out of range",
                 'Keep 0 < share < 1, 0 < alpha < 1, margin >= 0, units >= 200, adjust None, "before" or "score".',
             )
+        smaller = min(self.share, 1 - self.share)
+        if smaller * self.units < LEAST:
+            raise BadDefinition(
+                repr(self), f"{smaller:.3g} of {self.units:,} units are fewer than the {LEAST} that an arm takes",
+                "Plan more units, or a share nearer to 0.5.",
+            )  # fmt: skip
         if duration(self.at_least) > duration(self.patience):
             raise BadDefinition(repr(self), "its patience is over before at_least", "Make patience longer.")
 
@@ -121,7 +128,7 @@ class ABTest:
             raise BadDefinition(repr(self), f"{name_of(metric)} is not kept by slice", "Leave out slices=.")
 
     def check_fits(self, *, features: Sequence[str], label: LabelRule, where: str) -> None:
-        """Refuse what does not fit a loop: slices that are no features, metrics of another task.
+        """Refuse what does not fit a loop: slices that are no features, metrics of another task, too little patience.
 
         Raises:
             BadDefinition: that is so.
@@ -135,6 +142,11 @@ class ABTest:
         for each in (metric, *(guardrail.metric for guardrail in self.guardrails), *self.secondary):
             check_metric(f"{where}, ABTest", each, label.task)
         self._check_names(metric)
+        design = self.design(default_metric(label.task))
+        if design.every + design.lag(label) >= design.patience:
+            raise BadDefinition(
+                where, f"the patience of {self!r} is over before its first bucket closes", "Make patience longer."
+            )
 
     def steps(self) -> tuple[Step, ...]:
         """Return the one step."""
