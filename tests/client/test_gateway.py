@@ -77,6 +77,8 @@ def test_ask_and_tell(kind: str, gateway: RunningGateway, installation: Installa
     assert [many[0].answer, many[2].answer] == [one.answer, one.answer]
     assert len({one.id, *(each.id for each in many)}) == 4
     assert (arm.loop, arm.unit, arm.arm, arm.version, arm.revision) == ("flights", "N1", "champion", "1", 1)
+    assert (arm.propensity, arm.parameters) == (1.0, None)
+    until(lambda: any(each.id == arm.exposure for each in logged(installation, PredictionServed)))
     until(lambda: {each.id for each in logged(installation, PredictionServed)} >= {one.id, *(e.id for e in many)})
     (kept,) = logged(installation, FeedbackReceived, name=kind)
     assert (kept.id, kept.prediction, kept.value, kept.at) == (report, one.id, 31.0, 1_767_312_000_000_000)

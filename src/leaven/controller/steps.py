@@ -66,6 +66,7 @@ def run_step(
         cancelled: Asked during training; True ends it.
     """
     loop = parts.loop(payload["loop"])
+    loop.need_model(f"step {name}")
     if name == "snapshot":
         return take_snapshot(parts, loop, payload)
     if name == "train":

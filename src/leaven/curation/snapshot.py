@@ -173,8 +173,8 @@ def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> 
 
 def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
     span = _span(stretch)
-    served = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot))
-    examples = served.predicted().mature()
+    found = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot))
+    examples = found.predicted().mature()
     if stretch.arms != "all":
         by = examples.predictions
         examples = examples.take(served_by(by.arm, by.version, stretch.arms, lineage=snapshot.lineage))

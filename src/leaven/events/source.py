@@ -45,7 +45,7 @@ class ExampleSource(Protocol):
         ...
 
     def first(self) -> datetime | None:
-        """Return the time of the oldest prediction, or None before the first."""
+        """Return the time of the oldest prediction or exposure, or None before the first."""
         ...
 
     def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:

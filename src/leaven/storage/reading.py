@@ -55,13 +55,13 @@ class LakeSource:
         return self._watermark()
 
     def first(self) -> datetime | None:
-        """Return the time of the oldest live prediction, or None before the first."""
+        """Return the time of the oldest prediction or exposure, or None before the first."""
         with self._lake.query() as connection:
             files, _ = self._pinned("predictions", None)
             for day in sorted({file.day for file in files}):
                 found = connection.execute(
                     f"""SELECT epoch_us(min("at")) FROM {parquet([file for file in files if file.day == day])}
-                        WHERE role = 'live'"""  # noqa: S608
+                        WHERE role IN ('live', 'exposure')"""  # noqa: S608
                 ).fetchall()[0][0]
                 if found is not None:
                     return instant(found)
