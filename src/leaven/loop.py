@@ -207,7 +207,10 @@ class Loop:
             _check_metric(gate, self.label, where)
         for stage in self.rollout:
             if hasattr(stage, "check_fits"):
-                stage.check_fits(features=[each.name for each in self.features], label=self.label, where=where)
+                stage.check_fits(
+                    features=[each.name for each in self.features], label=self.label, answers=not self.of_parameters,
+                    where=where,
+                )  # fmt: skip
             else:
                 _check_metric(stage, self.label, where)
         for trigger in self.triggers:

@@ -12,7 +12,7 @@ from leaven.events.labels import LabelRule
 from leaven.experiments.ab_design import Design
 from leaven.experiments.ab_evidence import ABEvidence
 from leaven.experiments.ab_judge import judged
-from leaven.experiments.ab_metrics import Adjust, Guardrail, Metric, adjustable, check_metric, gauge, name_of
+from leaven.experiments.ab_metrics import Adjust, Guardrail, Latency, Metric, adjustable, check_metric, gauge, name_of
 from leaven.experiments.ab_observe import observed
 from leaven.experiments.ab_reading import LEAST
 from leaven.experiments.ab_report import Report, report
@@ -127,9 +127,14 @@ class ABTest:
         if self.slices and not gauge(metric).sliced:
             raise BadDefinition(repr(self), f"{name_of(metric)} is not kept by slice", "Leave out slices=.")
 
-    def check_fits(self, *, features: Sequence[str], label: LabelRule, where: str) -> None:
+    def check_fits(self, *, features: Sequence[str], label: LabelRule, answers: bool, where: str) -> None:
         """Refuse what does not fit a loop: slices that are no features, metrics of another task, too little patience.
 
+        Args:
+            features: Their names.
+            label: The loop's own.
+            answers: Whether its versions answer; sets of parameters do not.
+            where: What to call it.
         Raises:
             BadDefinition: that is so.
         """
@@ -141,6 +146,11 @@ class ABTest:
         metric = self._primary(default_metric(label.task))
         for each in (metric, *(guardrail.metric for guardrail in self.guardrails), *self.secondary):
             check_metric(f"{where}, ABTest", each, label.task)
+            if not answers and (isinstance(each, str | Latency) or self.adjust == "score"):
+                what = f"{name_of(each)!r} is of answers" if self.adjust != "score" else "a score is an answer"
+                raise BadDefinition(
+                    where, f"{what}, and sets of parameters give none", "Use Outcome(…) or Ratio(…), and no score."
+                )
         self._check_names(metric)
         design = self.design(default_metric(label.task))
         if design.every + design.lag(label) >= design.patience:
