@@ -206,7 +206,13 @@ class Loop:
         for gate in self.gates:
             _check_metric(gate, self.label, where)
         for stage in self.rollout:
-            _check_metric(stage, self.label, where)
+            if hasattr(stage, "check_fits"):
+                stage.check_fits(
+                    features=[each.name for each in self.features], label=self.label, answers=not self.of_parameters,
+                    where=where,
+                )  # fmt: skip
+            else:
+                _check_metric(stage, self.label, where)
         for trigger in self.triggers:
             _check_metric(trigger, self.label, where)
         duration(self.holdout, where=f"{where}, holdout=…")

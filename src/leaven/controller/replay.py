@@ -125,7 +125,7 @@ class ReplayDriver:
         self, loop: Loop, history: History, *, log: HistoryLog | None = None, trusted: tuple[str, ...] = ()
     ) -> None:
         self.loop = loop
-        self.log = log or HistoryLog(history)
+        self.log = log or HistoryLog(history, label=loop.label.name)
         self.database = ControlDatabase("sqlite://")
         self.database.migrate()
         self.parts = Parts(

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from leaven.events.columns import Column, Examples, Pairs, Predictions
+from leaven.experiments.ab_evidence import ABEvidence
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import Moments, moments, unit_means
 
@@ -46,7 +47,7 @@ class CanaryEvidence(msgspec.Struct, frozen=True):
     canary: ArmEvidence = ArmEvidence()
 
 
-Evidence = ShadowEvidence | CanaryEvidence
+Evidence = ShadowEvidence | CanaryEvidence | ABEvidence
 
 
 def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
