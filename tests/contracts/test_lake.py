@@ -303,7 +303,7 @@ def test_the_flusher_brings_every_event_in_once_whatever_was_left_behind(lake_at
     monkeypatch.setattr("leaven.storage.flusher.COMPACT_EVERY", 1)
     log = a_log(lake_at.folder, seal_bytes=1)  # each group is a segment
     for i in range(3):
-        log.append_durably([a_prediction(f"p{i:02d}"), a_label(f"p{i:02d}")]).result(10)
+        log.append_durably([a_prediction(f"p{i:02d}"), a_label(f"p{i:02d}")]).result(60)
     until_sealed(lake_at.folder / "wal")
     kept = [(path, path.read_bytes()) for path in sealed(lake_at.folder / "wal")]
     assert lake_at.flusher().flush_once() == 6
@@ -314,7 +314,7 @@ def test_the_flusher_brings_every_event_in_once_whatever_was_left_behind(lake_at
     for thread in threads:
         thread.start()
     for i in range(3, 20):
-        log.append_durably([a_prediction(f"p{i:02d}")]).result(10)
+        log.append_durably([a_prediction(f"p{i:02d}")]).result(60)
         time.sleep(0.05)
     log.close()
     stop.set()

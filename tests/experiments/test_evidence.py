@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaven.experiments.evidence import CanaryEvidence, canary_evidence, shadow_evidence
+from leaven.experiments.evidence import CanaryEvidence, canary_evidence, failed, shadow_evidence
 from leaven.experiments.trial import evidence_digest
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import Moments
@@ -66,6 +66,15 @@ def test_the_shadows_evidence_is_what_counting_by_hand_gives(rows):
         assert kept.count == len(means)
         assert kept.total == pytest.approx(theirs.sum())
         assert kept.spread == pytest.approx(len(means) and len(means) * theirs.var(), abs=1e-12)
+
+
+def test_an_exposure_is_a_request_and_no_failure():
+    met = some_examples([1.0, 0.0, 1.0, np.nan], answer=[np.nan, np.nan, 0.5, np.nan], unit=list("abcc"),
+                        exposed=[True, False, False, True], arm="canary")  # fmt: skip
+    assert failed(met.predictions).tolist() == [False, True, False, False]
+    canary = canary_evidence(met, "brier").canary
+    assert (canary.requests, canary.failures, canary.units, canary.failed_units) == (4, 1, 3, 1)
+    assert canary.loss.count == 1
 
 
 def test_the_loss_is_that_of_the_metric_that_is_named():

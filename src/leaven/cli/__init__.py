@@ -51,6 +51,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),
         "endpoint": ("leaven.cli.endpoint", "Let a server that runs elsewhere answer for a version."),
+        "parameters": ("leaven.cli.parameters", "Let parameters that you wrote (a prompt, a threshold) be a version."),
         "prove": ("leaven.cli.prove", "Put a version into a trial."),
         "promote": ("leaven.cli.promote", "Make a version the champion, on your own word."),
         "rollback": ("leaven.cli.rollback", "Go back to the champion before this one."),

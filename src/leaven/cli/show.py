@@ -112,11 +112,14 @@ def _show(console: Console, story: Story) -> None:
         console.print(table)
 
 
+_HOW = {"endpoint": "an endpoint elsewhere", "parameters": "parameters that a person wrote"}
+
+
 def _facts(story: Story) -> list[tuple[str, str]]:
     version, snapshot = story.version, story.snapshot
     how = "fitted from scratch" if version.mode == "fit" else f"continued from version {version.parent}"
-    if version.format == "endpoint":
-        how = "an endpoint elsewhere"
+    if version.format in _HOW:
+        how = _HOW[version.format]
     facts = [("made", f"{moment(version.created_at)}, {how}"), ("because", cause_of(version))]
     if story.ancestors:
         facts.append(("ancestors", ", ".join(str(number) for number in story.ancestors)))

@@ -55,6 +55,7 @@ def run_step(
         cancelled: Asked during training; True ends it.
     """
     loop = parts.loop(payload["loop"])
+    loop.need_model(f"step {name}")
     if name == "snapshot":
         return take_snapshot(parts, loop, payload)
     if name == "train":
@@ -168,7 +169,7 @@ def _past(parts: Parts, loop: Loop, snapshot: Snapshot) -> Examples:
     assert snapshot.holdout is not None
     until, first = instant(snapshot.holdout.start), source.first()
     span = Span(min(first or until, until), until)
-    examples = source.examples(span, loop.label, as_of=instant(snapshot.as_of)).mature()
+    examples = source.examples(span, loop.label, as_of=instant(snapshot.as_of)).predicted().mature()
     part = Part(span, PAST_ROWS, "month")
     return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=loop.seed))
 

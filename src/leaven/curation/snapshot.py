@@ -120,7 +120,7 @@ def taken(definition: Snapshot, examples: Examples) -> Snapshot:
 
 
 def read_snapshot(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
-    """Return the examples of `snapshot`: mature ones with a label, each once, oldest first.
+    """Return the examples of `snapshot`: mature predictions with a label, each once, oldest first.
 
     Raises:
         SnapshotErased: the snapshot was taken before, and rows were erased since.
@@ -173,7 +173,8 @@ def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> 
 
 def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
     span = _span(stretch)
-    examples = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot)).mature()
+    found = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot))
+    examples = found.predicted().mature()
     if stretch.arms != "all":
         by = examples.predictions
         examples = examples.take(served_by(by.arm, by.version, stretch.arms, lineage=snapshot.lineage))

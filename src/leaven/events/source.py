@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from leaven.events.columns import Examples, Pairs
 from leaven.events.labels import LabelRule
+
+if TYPE_CHECKING:
+    from leaven.events.meetings import Arms, Crowd, Newcomers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,14 @@ class ExampleSource(Protocol):
         ...
 
     def first(self) -> datetime | None:
-        """Return the time of the oldest prediction, or None before the first."""
+        """Return the time of the oldest prediction or exposure, or None before the first."""
         ...
 
     def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:
-        """Return the live predictions served in `span`, oldest first (ties by id), with their labels at `as_of`.
+        """Return what was served live in `span`, oldest first (ties by id), with the labels at `as_of`.
 
-        With `marks`, rows that were appended later than these are left out.
+        That is predictions and exposures (`Predictions.exposed`; `Examples.predicted` leaves these out). With `marks`,
+        rows that were appended later than these are left out.
         """
         ...
 
@@ -58,4 +62,15 @@ class ExampleSource(Protocol):
 
     def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:
         """Return the live predictions in `span` that `version` shadowed, with its answers."""
+        ...
+
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        """Return how many units met which of `arms` in `span` and came first in which stretch of length `every`."""
+        ...
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        """Return the units whose first meeting of all `span` lies in `first_in`, by name.
+
+        Those that met two arms in `span` are left out.
+        """
         ...

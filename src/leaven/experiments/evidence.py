@@ -8,7 +8,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from leaven.events.columns import Column, Examples, Pairs
+from leaven.events.columns import Column, Examples, Pairs, Predictions
+from leaven.experiments.ab_evidence import ABEvidence
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import Moments, moments, unit_means
 
@@ -46,7 +47,7 @@ class CanaryEvidence(msgspec.Struct, frozen=True):
     canary: ArmEvidence = ArmEvidence()
 
 
-Evidence = ShadowEvidence | CanaryEvidence
+Evidence = ShadowEvidence | CanaryEvidence | ABEvidence
 
 
 def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
@@ -82,16 +83,21 @@ def canary_evidence(examples: Examples, metric: str) -> CanaryEvidence:
     )
 
 
+def failed(served: Predictions) -> Column:
+    """Return which rows an arm failed on, shape (rows,), bool; an exposure has no answer, and is no failure."""
+    return np.isnan(served.answer) & ~served.exposed
+
+
 def _arm(examples: Examples, metric: str) -> ArmEvidence:
     served = examples.predictions
-    failed = np.isnan(served.answer)
-    judged = examples.take(~failed).mature()
+    failures = failed(served)
+    judged = examples.take(~np.isnan(served.answer)).mature()
     losses = _losses(metric, judged.labels.value, judged.predictions.answer)
     return ArmEvidence(
         units=_distinct(served.unit),
-        failed_units=_distinct(served.unit[failed]),
+        failed_units=_distinct(served.unit[failures]),
         requests=len(examples),
-        failures=int(failed.sum()),
+        failures=int(failures.sum()),
         loss=moments(unit_means(judged.predictions.unit, losses)),
     )
 

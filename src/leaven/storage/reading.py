@@ -17,6 +17,7 @@ import numpy as np
 from leaven.duration import instant
 from leaven.events.columns import Column, Examples, Matched, Pairs, Predictions
 from leaven.events.labels import LabelRule
+from leaven.events.meetings import Arms, Crowd, Newcomers
 from leaven.events.source import Marks, Span
 from leaven.storage.delta import LiveFile
 from leaven.storage.lake import ALL_TABLES, Lake, parquet
@@ -38,7 +39,8 @@ class LakeSource:
     Where a prediction id was logged twice within the span, the row committed first counts; of feedback with one id,
     the piece received first. Feedback counts for the prediction that it names, or, where it names none, for the
     latest prediction of its unit at or before it and within the rule's window (of several at one moment the one with
-    the last id). Feedback that is dated before its prediction never counts.
+    the last id). The same holds of exposures, and feedback without a name counts for the latest of each: whether
+    exposures are logged changes nothing for predictions. Feedback that is dated before its prediction never counts.
     """
 
     def __init__(self, lake: Lake, loop: str, watermark: Callable[[], datetime]) -> None:
@@ -53,20 +55,20 @@ class LakeSource:
         return self._watermark()
 
     def first(self) -> datetime | None:
-        """Return the time of the oldest live prediction, or None before the first."""
+        """Return the time of the oldest prediction or exposure, or None before the first."""
         with self._lake.query() as connection:
             files, _ = self._pinned("predictions", None)
             for day in sorted({file.day for file in files}):
                 found = connection.execute(
                     f"""SELECT epoch_us(min("at")) FROM {parquet([file for file in files if file.day == day])}
-                        WHERE role = 'live'"""  # noqa: S608
+                        WHERE role IN ('live', 'exposure')"""  # noqa: S608
                 ).fetchall()[0][0]
                 if found is not None:
                     return instant(found)
         return None
 
     def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:
-        """Return the live predictions served in `span`, oldest first (ties by id), with their labels at `as_of`.
+        """Return predictions and exposures in `span`, oldest first (ties by id), with their labels at `as_of`.
 
         With `marks`, rows that were appended later than these are left out.
         """
@@ -108,6 +110,49 @@ class LakeSource:
             files, _ = self._pinned("tombstones", None)
             return erased_since(connection, parquet(files), span, marks, as_of) if files else 0
 
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        """Return how many units met which of `arms` in `span` and came first in which stretch of length `every`."""
+        with self._lake.query() as connection:
+            found = self._met(connection, span, arms, as_of, _CROWDS, [span.start, every // timedelta(microseconds=1)])
+            rows = found.fetchall() if found is not None else []
+        return tuple(sorted(Crowd(bucket, arm, crossed, tuple(failed), n) for bucket, arm, crossed, failed, n in rows))
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        """Return the units whose first meeting of all `span` lies in `first_in` and that met one arm in `span`."""
+        none = np.empty(0, object)
+        fetched: Fetched = {"unit": none, "arm": none, "first": none}
+        with self._lake.query() as connection:
+            found = self._met(connection, span, arms, as_of, _NEWCOMERS, [first_in.start, first_in.end])
+            fetched = found.fetchnumpy() if found is not None else fetched
+        return Newcomers(_texts(fetched["unit"]), _texts(fetched["arm"]), _times(fetched["first"]))
+
+    def _met(
+        self, connection: DuckDBPyConnection, span: Span, arms: Arms, as_of: datetime, query: str, asked: list[Any]
+    ) -> DuckDBPyConnection | None:
+        """Ask `query` of the table `met`, which has a row per unit; a row that was logged twice changes none of it."""
+        files, upto = self._pinned("predictions", None)
+        files = _between(files, span.start, min(span.end, as_of))
+        if not files:
+            return None
+        taking = " OR ".join("(arm = ? AND version = ?)" for _ in arms)
+        named = [text for pair in arms.items() for text in pair]
+        return connection.execute(
+            f"""WITH per_arm AS (
+                  SELECT unit, arm, min("at") AS first, max("at") AS last,
+                         bool_or(answer IS NULL AND error IS NOT NULL) AS failed
+                  FROM {parquet(files)}
+                  WHERE role IN ('live', 'exposure') AND ({taking})
+                    AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?
+                  GROUP BY unit, arm),
+                met AS (
+                  SELECT unit, min(first) AS first, max({{'last': last, 'arm': arm}}).arm AS arm,
+                         count(*) > 1 AS crossed,
+                         list_sort(coalesce(list(arm) FILTER (failed), [])) AS failed
+                  FROM per_arm GROUP BY unit)
+                {query}""",  # noqa: S608
+            [*named, span.start, span.end, as_of, upto, *asked],
+        )
+
     def _pinned(self, name: TableName, mark: int | None) -> tuple[list[LiveFile], int]:
         """The files of a table's newest version, and the number of the last row to read."""
         table = self._lake.table(self._loop, name)
@@ -118,7 +163,7 @@ class LakeSource:
     def _collect_live(
         self, connection: DuckDBPyConnection, span: Span, as_of: datetime, mark: int | None
     ) -> Predictions:
-        """Put the span's live predictions into the temporary table `live`, numbered, and return them."""
+        """Put what was served live in the span into the temporary table `live`, numbered, and return it."""
         files, upto = self._pinned("predictions", mark)
         files = _between(files, span.start, min(span.end, as_of))
         if not files:
@@ -128,7 +173,7 @@ class LakeSource:
         wanted = ", ".join(f'"{name}"' for name in (*_PLAIN, *features))
         connection.execute(
             f"""CREATE TEMP TABLE live AS SELECT seq, epoch_us("at") AS "at", {wanted} FROM {parquet(files)}
-                WHERE role = 'live' AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
+                WHERE role IN ('live', 'exposure') AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
             [span.start, span.end, as_of, upto],
         )
         _drop_repeated(connection, "live", "seq")
@@ -169,25 +214,33 @@ class LakeSource:
         files, upto = self._pinned("predictions", marks.predictions if marks else None)
         until = span.end + window
         connection.execute(
-            f"""CREATE TEMP TABLE served AS SELECT seq, id, unit, epoch_us("at") AS "at"
+            f"""CREATE TEMP TABLE served AS SELECT seq, id, unit, role, epoch_us("at") AS "at"
                 FROM {parquet(_between(files, span.start, until))}
-                WHERE role = 'live' AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
+                WHERE role IN ('live', 'exposure') AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
             [span.start, until, as_of, upto],
         )
         _drop_repeated(connection, "served", "seq")
         connection.execute(
-            'CREATE TEMP TABLE moments AS SELECT unit, "at", max(id) AS id FROM served GROUP BY unit, "at"'
+            """CREATE TEMP TABLE moments AS SELECT unit, role, "at", max(id) AS id
+               FROM served GROUP BY "at", unit, role"""
         )
 
 
+_CROWDS = """
+    SELECT (epoch_us(first) - epoch_us(?::TIMESTAMPTZ)) // ? AS bucket, arm, crossed, failed, count(*)
+    FROM met GROUP BY ALL
+"""
+_NEWCOMERS = """
+    SELECT unit, arm, epoch_us(first) AS first FROM met WHERE first >= ? AND first < ? AND NOT crossed ORDER BY unit
+"""
 _BY_PREDICTION = """
     SELECT n.row, f."at", f.received_at, f.name, f.kind, f.value, f.id
     FROM said f JOIN numbered n ON f.prediction = n.id WHERE f."at" >= n."at"
 """
 _BY_UNIT = """
     SELECT n.row, f."at", f.received_at, f.name, f.kind, f.value, f.id
-    FROM (SELECT * FROM said WHERE prediction IS NULL AND unit IS NOT NULL) f
-    ASOF JOIN moments m ON f.unit = m.unit AND f."at" >= m."at"
+    FROM (SELECT * FROM said, (SELECT DISTINCT role FROM moments) WHERE prediction IS NULL AND unit IS NOT NULL) f
+    ASOF JOIN moments m ON f.unit = m.unit AND f.role = m.role AND f."at" >= m."at"
     JOIN numbered n ON n.id = m.id WHERE f."at" - m."at" <= ?
 """
 _IN_ORDER = " ORDER BY 1, 2, 3, 7"
