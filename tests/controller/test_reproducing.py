@@ -12,7 +12,7 @@ from leaven.controller.reproducing import NotReproducible, reproduce
 from leaven.curation.snapshot import SnapshotChanged
 from leaven.endpoints.description import Endpoint, encoded
 from leaven.endpoints.oip import Matrix, OipMapping
-from leaven.learners import ScikitLearn, XGBoost
+from leaven.learners import LightGBM, ScikitLearn, XGBoost
 from leaven.learners.artifact import ModelArtifact
 from leaven.loop import Feature
 from leaven.registry import versions
@@ -22,6 +22,7 @@ from tests.controller.test_plans import ONWARDS, QUICK, made_of, update
 
 EXACT = [
     pytest.param(XGBoost(10, 3, subsample=0.7, threads=1), True, id="XGBoost"),
+    pytest.param(LightGBM(10, 7, subsample=0.7, threads=1), True, id="LightGBM"),
     pytest.param(ScikitLearn(LogisticRegression()), False, id="LogisticRegression"),
     pytest.param(ScikitLearn(HistGradientBoostingClassifier(max_iter=10)), False, id="HistGradientBoosting"),
     pytest.param(ScikitLearn(RandomForestClassifier(10), categories="one-hot"), False, id="RandomForest"),
@@ -30,8 +31,8 @@ EXACT = [
 
 @pytest.mark.parametrize(("learner", "files"), EXACT)
 def test_a_fitted_version_comes_out_again_bit_by_bit(learner, files):
-    if isinstance(learner, XGBoost):
-        pytest.importorskip("xgboost")
+    if not isinstance(learner, ScikitLearn):
+        pytest.importorskip(type(learner).__name__.lower())
     driver = Watched(a_loop(**QUICK | {"learner": learner}, triggers=[], seed=7), a_past(12)).run(8)
     found = reproduce(driver.parts, driver.loop, 1)
     assert (found.equal, found.largest_difference, found.libraries) == (True, 0.0, {})
@@ -41,10 +42,14 @@ def test_a_fitted_version_comes_out_again_bit_by_bit(learner, files):
 
 
 @pytest.mark.parametrize("replay", [0.0, 0.5])
-@pytest.mark.parametrize("learner", [ONWARDS, XGBoost(10, 3, subsample=0.7, threads=1)], ids=["SGD", "XGBoost"])
+@pytest.mark.parametrize(
+    "learner",
+    [ONWARDS, XGBoost(10, 3, subsample=0.7, threads=1), LightGBM(10, 7, subsample=0.7, threads=1)],
+    ids=["SGD", "XGBoost", "LightGBM"],
+)
 def test_an_updated_version_comes_out_again_from_its_parent(learner, replay):
-    if isinstance(learner, XGBoost):
-        pytest.importorskip("xgboost")
+    if not isinstance(learner, ScikitLearn):
+        pytest.importorskip(type(learner).__name__.lower())
     loop = a_loop(**QUICK | {"learner": learner}, plan=Stateful(replay=replay), triggers=[])
     driver = Watched(loop, a_past(16)).run(8)
     update(driver, days=2)
