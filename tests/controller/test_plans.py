@@ -12,11 +12,12 @@ import pytest
 from sklearn.linear_model import SGDClassifier
 
 from leaven.controller.replay import own_plan, replay, variant
+from leaven.controller.reproducing import reproduce
 from leaven.controller.verify import judged_again
 from leaven.curation import AllHistory, Recent
 from leaven.curation.snapshot import Snapshot, read_snapshot
 from leaven.duration import instant
-from leaven.learners import ScikitLearn
+from leaven.learners import ScikitLearn, XGBoost
 from leaven.loop import Feature
 from leaven.registry import snapshots, versions
 from leaven.training import Hybrid, Stateful, Stateless
@@ -33,18 +34,13 @@ class Soft:
 
     format, stateful, soft_labels = "skops", True, True
 
-    def __init__(self) -> None:
-        self.seen: list[TrainingSet] = []
-
     def __repr__(self) -> str:
         return "Soft()"
 
     def fit(self, data: TrainingSet, *, seed: int) -> Files:
-        self.seen.append(data)
         return ONWARDS.fit(data, seed=seed)
 
     def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
-        self.seen.append(data)
         rng = np.random.default_rng(seed)
         return ONWARDS.update(parent, replace(data, label=(rng.random(len(data.label)) < data.label) * 1.0), seed=seed)
 
@@ -154,16 +150,21 @@ def update(driver: Watched, *, days: float = 0) -> None:
     driver.step(driver.now)
 
 
-def test_older_rows_may_be_labelled_by_the_parent_s_answers():
-    soft = Soft()
-    loop = a_loop(**QUICK | {"learner": soft}, plan=Stateful(replay=0.25, replay_labels="model"), triggers=[])
+@pytest.mark.parametrize("learner", [Soft(), XGBoost(10, 3, update_rounds=3, threads=1)], ids=["own", "XGBoost"])
+def test_older_rows_may_be_labelled_by_the_parent_s_answers(learner):
+    if isinstance(learner, XGBoost):
+        pytest.importorskip("xgboost")
+    loop = a_loop(**QUICK | {"learner": learner}, plan=Stateful(replay=0.25, replay_labels="model"), triggers=[])
     driver = Watched(loop, a_past(24)).run(14)
     update(driver)
     second = made_of(driver)[1]
     learnt = read_snapshot(snapshot_of(driver, second), driver.log, loop.label)
     older = learnt.predictions.at < np.datetime64(second.lineage["new_since"], "us")
     answers = driver.parts.model("shop", 1).answer(learnt.predictions.features)
-    label = soft.seen[-1].label
+    label, soft = driver.trained[-1].label, driver.trained[-1].soft
+    assert soft
+    assert not driver.trained[0].soft
+    assert reproduce(driver.parts, loop, 2).equal
     assert older.sum() == round(0.25 * (~older).sum()) == second.lineage["replayed"]
     assert np.array_equal(label[older], answers[older])
     assert np.array_equal(label[~older], learnt.labels.value[~older])

@@ -68,7 +68,8 @@ def make(
     """Return the model that `examples` make, fitted from scratch or continued from `parent`."""
     columns = examples.predictions.features
     encoder = encoder_for(loop.schema, columns, parent=None if parent is None else parent.encoder)
-    data = TrainingSet(encoder.encode(columns), label, encoder, loop.schema)
+    soft = loop.label.task == "binary" and label is not examples.labels.value
+    data = TrainingSet(encoder.encode(columns), label, encoder, loop.schema, soft)
     outcome = parts.train(loop, data, mode=mode, parent=None if parent is None else parent.files, cancelled=cancelled)
     cost = {
         "rows": len(examples), "cpu_seconds": outcome.cpu_seconds, "wall_seconds": outcome.wall_seconds,

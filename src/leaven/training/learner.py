@@ -36,6 +36,7 @@ class TrainingSet:
     label: NDArray[np.float64]  # shape (rows,), 0 or 1 for a binary task
     encoder: Encoder
     schema: Schema
+    soft: bool = False  # labels of a binary task may lie between 0 and 1, as answers of a model do
 
 
 class Model(Protocol):
