@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_NOT_TRAINED = ("endpoint", "parameters")  # formats of versions that people enter
+
 
 @app.command()
 def show_lineage(
@@ -69,7 +71,8 @@ def _show(console: Console, found: Lineage) -> None:
 
 def headline(node: Node) -> str:
     """Return what a version is, on one line."""
-    how = "endpoint" if node.format == "endpoint" else "fitted" if node.mode == "fit" else "updated"
+    how = "fitted" if node.mode == "fit" else "updated"
+    how = node.format if node.format in _NOT_TRAINED else how
     words = [f"version {node.version}", *node.aliases, how]
     if "rows" in node.training:
         words.append(f"{node.training['rows']:,} rows")
