@@ -38,13 +38,13 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
     },
     "Prove": {
-        "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
+        "trial": ("leaven.cli.trial", "Run a trial; analyse one, judge its split, find its size and its boundaries."),
         "assign": ("leaven.cli.assign", "Say which arm a unit gets."),
     },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),
         "endpoint": ("leaven.cli.endpoint", "Let a server that runs elsewhere answer for a version."),
-        "prove": ("leaven.cli.prove", "Put a version into a trial."),
+        "prove": ("leaven.cli.prove", "Put a version into a trial: leaven trial start."),
         "promote": ("leaven.cli.promote", "Make a version the champion, on your own word."),
         "rollback": ("leaven.cli.rollback", "Go back to the champion before this one."),
         "pause": ("leaven.cli.pause", "Stop automatic refreshes and trials of a loop; serving goes on."),

@@ -133,6 +133,8 @@ def size_findings(loop: Loop, history: History) -> Iterator[Finding]:
 
 def _stage_findings(loop: Loop, history: History) -> Iterator[Finding]:
     for stage, step in steps_of(loop.rollout):
+        if step.holds or step.kind == "watch":
+            continue
         soon, late = (_units(history, length, step.share) for length in (step.at_least, step.at_most))
         needed = int(getattr(stage, "min_units", 1))
         about, takes = f"{step.kind} {step.share:.0%}", f"it takes {needed}"

@@ -1,9 +1,9 @@
-"""How is a replay drawn?"""
+"""How is a replay drawn, and on what?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,15 +21,7 @@ def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> 
     Raises:
         BadDefinition: the file's ending is neither, or Matplotlib (the extra `plot`) is not installed.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise BadDefinition("--plot", f"{path} is neither .svg nor .png", "Name a file with one of these endings.")
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError as error:
-        raise BadDefinition("--plot", "Matplotlib is not installed", "Run: pip install 'leaven[plot]'.") from error
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
+    plt = canvas(path)
     figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
     for run, colour in zip(runs, _COLOURS * len(runs), strict=False):
         values = [(np.datetime64(w.start[:19]), w.metrics[metric]) for w in run.windows]
@@ -46,3 +38,21 @@ def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> 
     figure.autofmt_xdate()
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def canvas(path: Path) -> Any:
+    """Return Matplotlib's pyplot, drawing into files, where it can write `path`.
+
+    Raises:
+        BadDefinition: the file's ending is neither .svg nor .png, or Matplotlib (the extra `plot`) is not installed.
+    """
+    if path.suffix not in (".svg", ".png"):
+        raise BadDefinition("--plot", f"{path} is neither .svg nor .png", "Name a file with one of these endings.")
+    try:
+        import matplotlib as mpl
+    except ModuleNotFoundError as error:
+        raise BadDefinition("--plot", "Matplotlib is not installed", "Run: pip install 'leaven[plot]'.") from error
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    return plt

@@ -20,7 +20,7 @@ from leaven.app import App, this_process
 from leaven.controller import state
 from leaven.controller.controller import Controller
 from leaven.controller.durable import DurableRunner
-from leaven.controller.trials import end_trial
+from leaven.controller.moves import end_trial
 from leaven.duration import floor_to, micros
 from leaven.errors import LeavenError
 from leaven.loop import Loop
@@ -151,7 +151,7 @@ class Leader:
         at = self.app.clock.micros()
         with self.app.database.write() as connection:
             self.fence(connection)
-            if trial is not None:
+            if trial is not None and trial.refresh == active.id:
                 decided = Decision(
                     id=f"{trial.id}-cancel", loop=loop.name, at=at, kind="trial", outcome="stop",
                     version=int(trial.challenger), why="cancelled", by="person", refresh=trial.refresh, trial=trial.id,

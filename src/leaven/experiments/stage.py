@@ -17,10 +17,16 @@ from leaven.experiments.verdict import Verdict
 class Step:
     """One step of a stage: what it routes, for how long at least and at most."""
 
-    kind: Literal["shadow", "canary"]
-    share: float  # of the units: shadowed, or served by the canary
+    kind: Literal["shadow", "canary", "wait", "watch"]  # what it routes; `wait` routes nothing
+    share: float  # of the units: shadowed, served by the canary, or left with the old champion
     at_least: timedelta
     at_most: timedelta
+    holds: bool = False  # it routes what the step before it does: `steps_of` fills in kind and share
+
+    @property
+    def serves(self) -> bool:
+        """Whether some units depend on the challenger's answers."""
+        return self.kind not in ("shadow", "wait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Traffic:
     champion: str  # versions
     challenger: str
     metric: str  # the loss that is compared: the stage's own, or the task's
+    opened: datetime | None = None  # when the trial began, with its first step
 
     def served(self) -> Examples:
         """Return what champion and challenger answered, with labels as of now."""
