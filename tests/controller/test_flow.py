@@ -346,14 +346,15 @@ def test_a_crash_at_any_write_of_a_transition_leaves_none_of_it_and_the_next_loo
 
 
 def test_where_a_trial_stands_is_told_with_plan_evidence_verdict_and_past():
-    driver = at_step(on_trial(), 1)
-    driver.now += driver.loop.tick_length
-    driver.step(driver.now)
+    driver = at_step(on_trial(rollout=[CANARY, Pause("2d"), Approval("owner"), WATCH]), 1)
+    for _ in range(4):
+        driver.now += driver.loop.tick_length
+        driver.step(driver.now)
     with driver.database.read() as connection:
         told = standing(connection, driver.loop, now=driver.now)
-    assert (told.step, told.steps, told.stage, told.kind, told.share) == (2, 4, 'Pause("12h")', "canary", 0.3)
+    assert (told.step, told.steps, told.stage, told.kind, told.share) == (2, 4, 'Pause("2d")', "canary", 0.3)
     assert [each.stands for each in told.plan] == ["passed", "present", "to come", "to come"]
-    assert (told.verdict.outcome, told.at_least_days) == ("hold", 0.25)
+    assert (told.verdict.outcome, told.at_least_days) == ("hold", 1.0)
     (loss, failures) = told.evidence
     assert (loss.metric, loss.arm, failures.metric) == ("log_loss", "canary", "failed units")
     assert loss.low < loss.difference < loss.high

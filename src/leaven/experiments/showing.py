@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from leaven.experiments.conclusion import Result
 from leaven.experiments.evidence import Evidence
 from leaven.experiments.stage import Stage, Step
 from leaven.stats.intervals import difference_interval, mean_interval
-from leaven.stats.looks import alpha_at_look
 from leaven.stats.moments import Moments
 
 
@@ -51,7 +51,15 @@ def shown(stage: Stage, step: Step, evidence: Evidence, *, look: int, metric: st
     if own is not None:
         rows: tuple[Shown, ...] = own(step, evidence, look=look, metric=metric)
         return rows
-    return _rows(evidence, metric, alpha=alpha_at_look(getattr(stage, "alpha", 0.05), max(1, look)))
+    # What a look may spend so that all looks ever together spend alpha: valid whatever the stage's own rule is.
+    alpha = getattr(stage, "alpha", 0.05) / (max(1, look) * (max(1, look) + 1))
+    return _rows(evidence, metric, alpha=alpha)
+
+
+def from_result(result: Result, *, level: float | None = None) -> Shown:
+    """Return the row of a comparison of means, as the analysis of a trial gives it."""
+    means = (result.control_mean, result.arm_mean)
+    return Shown(result.metric, result.arm, *means, result.n, result.difference, *result.ci, level, result.slice)
 
 
 def failure_row(control: tuple[int, int], arm: tuple[int, int], name: str, metric: str = "failed units") -> Shown:

@@ -20,9 +20,7 @@ from leaven.experiments.showing import Shown, failure_row
 from leaven.experiments.stage import Step, Traffic
 from leaven.experiments.verdict import Verdict, check_stage_metric
 from leaven.stats.confidence_sequence import one_sided_critical
-from leaven.stats.exact import more_failures_p_value
 from leaven.stats.failures import more_failures_evidence
-from leaven.stats.looks import alpha_at_look
 from leaven.values import value
 
 _FAIL_FAST = 0.05  # of alpha; the sequential test of failures gets the rest of its half
@@ -36,12 +34,14 @@ class Watch:
 
     - failures: more units of the new champion meet one than its share explains, by a test that may be looked at any
       time;
-    - fail-fast: `fail_fast` or more of its units met a failure, and far more a day than with the old champion before
-      (during the trial, or for a day), and no unit of the holdback did. Without a holdback this is the only rule;
+    - fail-fast: `fail_fast` or more of its units met a failure, a larger share of each day's units than could be with
+      the old champion (as seen during the trial, or for a day), and no unit of the holdback did. Without a holdback
+      this is the only rule;
     - loss on mature labels, per unit: worse than the holdback's by more than `margin` (a share of it), by a one-sided
       confidence sequence that is tightest at `planned` units of both.
 
-    Over a watch of any length, a champion that is no worse is rolled back with probability at most `alpha`.
+    Over a watch of any length, a champion that is no worse is rolled back with probability at most `alpha`: half of it
+    for failures of both kinds, half for the loss; without a holdback all of it is for failures.
     """
 
     length: str
@@ -91,12 +91,11 @@ class Watch:
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return `stop` where harm is shown, and `advance` once the time is over without."""
         assert isinstance(evidence, WatchEvidence)
-        harm = self._failing(evidence, look) or self._worse(evidence, metric)
+        harm = self._failing(evidence) or self._worse(evidence, metric)
         if harm is not None:
             return harm
         said = f"no harm shown in {elapsed} of {step.at_least}: {self._numbers(evidence, metric)}"
-        looked = evidence.days.failed > 0
-        return Verdict("advance" if elapsed >= step.at_least else "hold", said, looked)
+        return Verdict("advance" if elapsed >= step.at_least else "hold", said, looked=True)
 
     def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
         """Return the rows of evidence that a person reads."""
@@ -118,7 +117,7 @@ class Watch:
             failures,
         )
 
-    def _failing(self, evidence: WatchEvidence, look: int) -> Verdict | None:
+    def _failing(self, evidence: WatchEvidence) -> Verdict | None:
         failed, held = evidence.champion.failed_units, evidence.holdback.failed_units
         if not failed:
             return None
@@ -128,15 +127,20 @@ class Watch:
                 why = f"{failed} of {evidence.champion.units} units of the new champion met a failure, {held} of "
                 return Verdict("stop", f"{why}{evidence.holdback.units} of the holdback did (e = {seen:.3g})", True)
         if failed >= self.fail_fast and not held:
-            return self._failing_more_than_before(evidence.before, evidence.days, look)
+            return self._failing_more_than_before(evidence.before, evidence.days)
         return None
 
-    def _failing_more_than_before(self, before: UnitDays, now: UnitDays, look: int) -> Verdict | None:
-        p = more_failures_p_value((before.failed, before.seen), (now.failed, now.seen))
-        if p >= alpha_at_look(self.alpha * (_FAIL_FAST if self.holdback else 1.0), look):
+    def _failing_more_than_before(self, before: UnitDays, now: UnitDays) -> Verdict | None:
+        if not before.seen:
             return None
-        why = f"on {now.failed} of {now.seen} unit-days the new champion failed, on {before.failed} of {before.seen} "
-        return Verdict("stop", f"{why}the old one did before (p = {p:.2g}, look {look})", True)
+        alpha = self.alpha * (_FAIL_FAST if self.holdback else 1.0)
+        # Half of the error says how often the old champion may have failed at most; the other half, that this is more:
+        # as if failed unit-days were an arm that such a share of all is drawn into.
+        most = _highest_share(before, alpha=alpha / 2)
+        if float(more_failures_evidence(now.seen - now.failed, now.failed, share=most)) < 2 / alpha:
+            return None
+        why = f"the new champion failed on {now.failed} of {now.seen} unit-days, the old one before on {before.failed} "
+        return Verdict("stop", f"{why}of {before.seen}: on {most:.2%} of all at most", True)
 
     def _worse(self, evidence: WatchEvidence, metric: str) -> Verdict | None:
         _, low = self._excess(evidence)
@@ -172,6 +176,13 @@ def _of_old_champion(traffic: Traffic) -> Examples:
     span = Span(min(traffic.opened or traffic.since, traffic.since - timedelta(days=1)), traffic.since)
     examples = traffic.source.examples(span, traffic.label, as_of=traffic.now)
     return examples.take(examples.predictions.version == traffic.champion)
+
+
+def _highest_share(days: UnitDays, *, alpha: float) -> float:
+    """Upper bound of the share of unit-days that fail, by Clopper and Pearson; too low with probability `alpha`."""
+    from scipy.special import betaincinv
+
+    return min(0.999, float(betaincinv(days.failed + 1, max(1, days.seen - days.failed), 1 - alpha)))
 
 
 def _mean(arm: ArmEvidence) -> str:
