@@ -164,8 +164,8 @@ def a_shop(world: Worlds, folder: Path, *, on: str, least: int, holdback: float,
     word = folder / "word"
     word.write_text("weak")
     shop = world(
-        on=on, given={"LEAVEN_TRUSTED_TYPES": TRUSTED}, extra=SCRIPTED.format(word=str(word)), learner="Scripted()", triggers="[]", gates="[]",
-        rollout=ROLLOUT.format(holdback=holdback),
+        on=on, given={"LEAVEN_TRUSTED_TYPES": TRUSTED}, extra=SCRIPTED.format(word=str(word)), learner="Scripted()",
+        triggers="[]", gates="[]", rollout=ROLLOUT.format(holdback=holdback),
     )  # fmt: skip
     # The log is read every half a second rather than at once: fewer files of it, of which each look reads all.
     shop.__dict__["settings"] = replace(shop.settings, seal_seconds=0.5)
