@@ -215,6 +215,7 @@ class Loop:
                 _check_metric(stage, self.label, where)
         for trigger in self.triggers:
             _check_metric(trigger, self.label, where)
+        _check_rollout(self.rollout, where)
         duration(self.holdout, where=f"{where}, holdout=…")
         duration(self.tick, where=f"{where}, tick=…")
 
@@ -302,6 +303,14 @@ def _first_twice(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def _check_rollout(rollout: Sequence[Stage], where: str) -> None:
+    """Stages of one rollout must fit each other; those of an owner's own may say little of their steps."""
+    from leaven.experiments.trial import check_rollout
+
+    if all(hasattr(stage, "steps") for stage in rollout):
+        check_rollout(rollout, where=f"{where}, rollout=…")
 
 
 def _check_metric(part: object, label: LabelRule, where: str) -> None:

@@ -66,12 +66,12 @@ def test_a_tick_that_comes_twice_or_again_after_a_crash_does_nothing_twice():
 
 def test_a_crash_in_the_middle_of_a_decision_leaves_none_of_it(monkeypatch):
     driver, _ = a_trial()
-    from leaven.controller import trials
+    from leaven.controller import moves
 
     def fail(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trials, "publish_routes", fail)
+    monkeypatch.setattr(moves, "publish_routes", fail)
     before = driver.everything()
     with pytest.raises(KeyboardInterrupt):
         driver.run(16)

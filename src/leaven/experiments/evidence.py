@@ -47,7 +47,23 @@ class CanaryEvidence(msgspec.Struct, frozen=True):
     canary: ArmEvidence = ArmEvidence()
 
 
-Evidence = ShadowEvidence | CanaryEvidence | ABEvidence
+class UnitDays(msgspec.Struct, frozen=True):
+    """Different units of each day, over days: how much was seen, whether it was watched for an hour or a month."""
+
+    seen: int = 0
+    failed: int = 0  # of these, that met a failure on that day
+
+
+class WatchEvidence(msgspec.Struct, frozen=True):
+    """A new champion, the units that were left with the old one, and how these two failed day by day."""
+
+    champion: ArmEvidence = ArmEvidence()
+    holdback: ArmEvidence = ArmEvidence()
+    days: UnitDays = UnitDays()  # of the new champion
+    before: UnitDays = UnitDays()  # of the old champion while the new one was being proven
+
+
+Evidence = ShadowEvidence | CanaryEvidence | WatchEvidence | ABEvidence
 
 
 def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
@@ -79,7 +95,8 @@ def canary_evidence(examples: Examples, metric: str) -> CanaryEvidence:
     """Return what these live examples say about champion and canary; rows of other arms are left out."""
     arm = examples.predictions.arm
     return CanaryEvidence(
-        champion=_arm(examples.take(arm == "champion"), metric), canary=_arm(examples.take(arm == "canary"), metric)
+        champion=arm_evidence(examples.take(arm == "champion"), metric),
+        canary=arm_evidence(examples.take(arm == "canary"), metric),
     )
 
 
@@ -88,7 +105,16 @@ def failed(served: Predictions) -> Column:
     return np.isnan(served.answer) & ~served.exposed
 
 
-def _arm(examples: Examples, metric: str) -> ArmEvidence:
+def unit_days(examples: Examples) -> UnitDays:
+    """Return how many units these live examples show, day by day (UTC)."""
+    served = examples.predictions
+    day, failures = served.at.astype("datetime64[D]").astype(int).tolist(), failed(served).tolist()
+    rows = list(zip(day, served.unit.tolist(), failures, strict=True))
+    return UnitDays(len({row[:2] for row in rows}), len({row[:2] for row in rows if row[2]}))
+
+
+def arm_evidence(examples: Examples, metric: str) -> ArmEvidence:
+    """Return what these live examples, all of one arm, say about it."""
     served = examples.predictions
     failures = failed(served)
     judged = examples.take(~np.isnan(served.answer)).mature()

@@ -18,10 +18,16 @@ from leaven.experiments.verdict import Verdict
 class Step:
     """One step of a stage: what it routes, for how long at least and at most."""
 
-    kind: Literal["shadow", "canary"]
-    share: float  # of the units: shadowed, or served by the canary
+    kind: Literal["shadow", "canary", "wait", "watch"]  # what it routes; `wait` routes nothing
+    share: float  # of the units: shadowed, served by the canary, or left with the old champion
     at_least: timedelta
     at_most: timedelta
+    holds: bool = False  # it routes what the step before it does: `steps_of` fills in kind and share
+
+    @property
+    def serves(self) -> bool:
+        """Whether some units depend on the challenger's answers."""
+        return self.kind not in ("shadow", "wait")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from leaven.errors import LeavenError
-from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
+from leaven.experiments.routing import HOLDBACK, ArmRoute, RoutingTable, ShadowRoute
 from leaven.gateway.answering import Answerer
 from leaven.gateway.serving import Serving
 from leaven.gateway.withdrawals import Withdrawal
@@ -58,7 +58,11 @@ class ModelHost:
             TableRefused: a version cannot be opened; what served before still does.
         """
         routes: tuple[ArmRoute | ShadowRoute, ...] = (*table.arms, *table.shadows)
-        challengers = {route.version for route in routes if route.artifact != table.champion.artifact}
+        challengers = {
+            route.version
+            for route in routes
+            if route.artifact != table.champion.artifact and getattr(route, "arm", "") != HOLDBACK
+        }
         models = {
             version: self._opened(table, version, artifact, apart=version in challengers)
             for version, artifact in table.artifacts().items()
