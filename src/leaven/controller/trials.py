@@ -130,7 +130,7 @@ def _evidence(
     before: Evidence | None = None if kept is None else msgspec.convert(kept, stage.evidence)
     traffic = Traffic(
         parts.source(loop.name), loop.label, instant(trial.since), now, trial.champion, trial.challenger,
-        stage.metric or metric,
+        stage.metric or metric, instant(trial.opened_at),
     )  # fmt: skip
     return before, stage.observe(step, traffic, before)
 
