@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -47,6 +48,7 @@ def main() -> None:
         paced(server, given.rate, until=after(2.0))
         for kind in KINDS:
             said[kind.__name__.lower()] = measured(routes, server, kind, given)
+            print(kind.__name__, json.dumps(said[kind.__name__.lower()]), file=sys.stderr, flush=True)
     print(json.dumps(said, indent=2))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leaven.experiments.evidence import CanaryEvidence, arm_evidence, canary_evidence
-from leaven.experiments.side_by_side import Segment, ShadowEvidence, shadow_evidence
+from leaven.experiments.side_by_side import Segment, ShadowEvidence, report, shadow_evidence
 from leaven.experiments.trial import evidence_digest
 from leaven.stats.log_counts import LogCounts, log_counts
 from leaven.stats.metrics import METRICS
@@ -106,6 +106,26 @@ def test_the_two_answers_are_compared_by_size_by_side_and_by_segment():
     assert ours.champion_seconds == LogCounts(4)  # no time at all
     values = [0.5] * 5
     assert shadow_evidence(some_pairs(values, champion, shadow), "absolute_error").flips == 0
+
+
+def test_the_report_reads_as_the_pairs_are():
+    rng = np.random.default_rng(3)
+    champion, shadow = rng.random(4_000), rng.random(4_000)
+    carrier = objects(np.where(rng.random(4_000) < 0.3, "AA", "UA").tolist())
+    shadow = np.where(carrier == "AA", champion, shadow)
+    pairs = some_pairs(np.zeros(4_000), champion, shadow, features={"carrier": carrier})
+    pairs = replace(pairs, shadow_seconds=rng.lognormal(-3, 1, 4_000))
+    told = report(shadow_evidence(pairs, "brier"))
+    assert (told.pairs, told.compared, told.failures) == (4_000, 4_000, 0)
+    assert told.agreement == pytest.approx(((champion >= 0.5) == (shadow >= 0.5)).mean())
+    theirs = np.quantile(shadow - champion, [0.05, 0.5, 0.95])
+    ours = (told.difference.low, told.difference.middle, told.difference.high)
+    assert ours == pytest.approx(theirs.tolist(), rel=0.15, abs=0.01)
+    assert told.shadow_seconds.high == pytest.approx(np.quantile(pairs.shadow_seconds, 0.99), rel=0.15)
+    assert [(one.feature, one.value) for one in told.flipping] == [("carrier", "UA")]
+    assert told.flipping[0].share == pytest.approx(0.5, abs=0.05)
+    nothing = report(ShadowEvidence())
+    assert (nothing.agreement, nothing.difference.middle, nothing.champion_seconds.low) == (None, None, None)
 
 
 def test_rare_values_are_counted_together():

@@ -126,3 +126,73 @@ def _segments(column: Column, flipped: Column, apart: Column) -> dict[str, Segme
     sums = np.bincount(where, weights=apart, minlength=len(kept))
     pairs = np.bincount(where, minlength=len(kept))
     return {name: Segment(int(pairs[at]), int(flips[at]), float(sums[at])) for name, at in number.items()}
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Three quantiles; None where nothing was counted."""
+
+    low: float | None
+    middle: float | None
+    high: float | None
+
+
+class Flipping(msgspec.Struct, frozen=True):
+    """A segment whose answers change sides."""
+
+    feature: str
+    value: str
+    pairs: int
+    share: float  # of these pairs
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a person wants to know of a shadow before its labels are mature."""
+
+    pairs: int
+    compared: int  # pairs in which both answered
+    failures: int
+    reasons: dict[str, int]
+    agreement: float | None  # share of the compared pairs on the same side of 0.5
+    difference: Spread  # shadow minus champion: 5 %, 50 % and 95 %
+    champion_seconds: Spread  # 50 %, 95 % and 99 %
+    shadow_seconds: Spread
+    flipping: tuple[Flipping, ...]  # segments of at least 20 pairs, the worst first
+
+
+_TOLD, _FEWEST_PAIRS = 5, 20
+
+
+def report(evidence: ShadowEvidence) -> Report:
+    """Return the comparison in a form to be read; sizes are right to within 14 %."""
+    flipping = [
+        Flipping(feature, value, segment.pairs, segment.flips / segment.pairs)
+        for feature, values in evidence.segments.items()
+        for value, segment in values.items()
+        if segment.flips and segment.pairs >= _FEWEST_PAIRS
+    ]
+    return Report(
+        evidence.pairs,
+        evidence.compared,
+        evidence.failures,
+        evidence.reasons,
+        evidence.agreement if evidence.compared else None,
+        Spread(*(_difference(evidence, q) for q in (0.05, 0.5, 0.95))),
+        _times(evidence.champion_seconds),
+        _times(evidence.shadow_seconds),
+        tuple(sorted(flipping, key=lambda one: (-one.share, one.feature, one.value))[:_TOLD]),
+    )
+
+
+def _times(seconds: LogCounts) -> Spread:
+    return Spread(*(seconds.quantile(q) if seconds.total else None for q in (0.5, 0.95, 0.99)))
+
+
+def _difference(evidence: ShadowEvidence, q: float) -> float | None:
+    """A quantile of shadow minus champion: the lower ones come first, the largest distances before the smaller."""
+    lower, higher = evidence.lower.total, evidence.higher.total
+    rank = q * (lower + higher)
+    if not lower + higher:
+        return None
+    if rank < lower:
+        return -evidence.lower.quantile(1 - rank / lower)
+    return evidence.higher.quantile((rank - lower) / higher) if higher else 0.0
