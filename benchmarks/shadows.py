@@ -1,6 +1,6 @@
 """Does a shadow that hangs, crashes, is slow or answers garbage cost those who are served anything?
 
-    python -m benchmarks.shadows [--rounds 8] [--rate 100] [--seconds 3]
+    python -m benchmarks.shadows [--rounds 8] [--rate 100] [--seconds 3] [--only hangs]
 
 A gateway is asked at a steady rate, every request at its moment, in blocks: without a shadow and with a bad one, in
 turn, so that both meet the same machine. Every request is shadowed. For each kind of shadow, the 99th percentile of all
@@ -34,7 +34,9 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=8)
     options.add_argument("--rate", type=float, default=100.0, help="requests per second")
     options.add_argument("--seconds", type=float, default=3.0, help="length of a block")
+    options.add_argument("--only", help="one kind of shadow: hangs, crashes, slow, garbage, fine")
     given = options.parse_args()
+    kinds = [kind for kind in KINDS if given.only in (None, kind.__name__.lower())]
     root = str(Path(__file__).parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))
     os.environ["LEAVEN_TRUSTED_TYPES"] = ",".join(f"{kind.__module__}.{kind.__name__}" for kind in KINDS)
@@ -46,7 +48,7 @@ def main() -> None:
     ):
         routes = Routes(made, server)
         paced(server, given.rate, until=after(2.0))
-        for kind in KINDS:
+        for kind in kinds:
             said[kind.__name__.lower()] = measured(routes, server, kind, given)
             print(kind.__name__, json.dumps(said[kind.__name__.lower()]), file=sys.stderr, flush=True)
     print(json.dumps(said, indent=2))
