@@ -1,28 +1,27 @@
-"""What does it cost to assign a unit, and to analyse a trial?
+"""What does it cost to assign a unit, and to judge a trial from its sums?
 
-Ratios within one run, on processor time: assignment with a layer and an experiment against a bare SHA-256 bucket; five
-comparisons (two means, one adjusted mean, one ratio, the split) of a Parquet file against tea-tasting on the same file
-through pandas, and against ours from running sums. `python -m benchmarks.trials [ROWS]`.
+Processor time within one run: assignment with a layer and an experiment against a bare SHA-256 bucket; five comparisons
+(two means, one adjusted mean, one ratio, the split) from running sums, and one sequential comparison. Analyses of whole
+files are in `benchmarks.trial_files`. `python -m benchmarks.trials`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-import pandas as pd
-import tea_tasting
 
 from leaven.experiments.analysis import analyse
 from leaven.experiments.experiment import Experiment, Part, assign, slots
-from leaven.experiments.measures import Measure
-from leaven.stats.comparison import Fixed
-from leaven.storage.trial_file import TrialColumns, read_sums
+from leaven.experiments.measures import Cell, Kept, Measure, Sums
+from leaven.stats.comoments import comoments
+from leaven.stats.comparison import Fixed, compare
+from leaven.stats.confidence_sequence import ConfidenceSequence
+from leaven.stats.estimate import Estimate
+from leaven.stats.group_sequential import GroupSequential
 
 MEASURES = [
     Measure("revenue"),
@@ -52,37 +51,37 @@ def assignment() -> None:
           f"{1e9 * bare / len(units):,.0f} ns; ratio {ours / bare:.2f}")  # fmt: skip
 
 
-def analysis(rows: int, folder: Path) -> None:
-    """Print seconds of processor time for one analysis."""
-    rng, path = np.random.default_rng(1), folder / "trial.parquet"
-    before, visits = rng.gamma(2, 5, rows), rng.poisson(3, rows) + 1.0
-    orders = rng.binomial(visits.astype(int), 0.1) * 1.0
-    pd.DataFrame(
-        {
-            "variant": rng.integers(0, 2, rows),
-            "before": before,
-            "visits": visits,
-            "orders": orders,
-            "revenue": rng.gamma(2, 10, rows),
-            "revenue_after": before + rng.gamma(2, 4, rows),
-        }
-    ).to_parquet(path)
-    columns = TrialColumns("variant", MEASURES)
-    sums = read_sums(path, columns)
-    judge = lambda kept: analyse(kept, MEASURES, control="0", rule=Fixed(), method="fixed", shares={})  # noqa: E731
-    experiment = tea_tasting.Experiment(
-        revenue=tea_tasting.Mean("revenue"), orders=tea_tasting.Mean("orders"),
-        ratio=tea_tasting.RatioOfMeans("orders", "visits"),
-        adjusted=tea_tasting.Mean("revenue_after", covariate="before"), split=tea_tasting.SampleRatio(),
-    )  # fmt: skip
-    ours = cpu(lambda: judge(read_sums(path, columns)))
-    theirs = cpu(lambda: experiment.analyze(pd.read_parquet(path)))
-    kept = cpu(lambda: judge(sums))
-    print(f"{rows:,} rows, 5 comparisons: {ours:.2f} s; tea-tasting with pandas {theirs:.2f} s; "
-          f"ratio {ours / theirs:.2f}; from running sums {1e3 * kept:.2f} ms")  # fmt: skip
+def from_sums() -> None:
+    """Print milliseconds of an analysis of sums that were kept, whatever the rows behind them."""
+    rng = np.random.default_rng(1)
+    for rows in (10_000, 1_000_000):
+        judged = timed(partial(analyse, sums_of(rng, rows), MEASURES, control="old", rule=Fixed(), method="fixed",
+                               shares={}))  # fmt: skip
+        print(f"5 comparisons from the sums of {rows:,} units: {1e3 * judged:.2f} ms")
+    estimates = [Estimate(10.0, 0.008, 2_000), Estimate(10.45, 0.0079, 2_000)]
+    looks = tuple(k / 14 for k in range(1, 15))
+    for name, rule in (("fixed", Fixed()), ("confidence sequence", ConfidenceSequence()),
+                       ("group-sequential, 14 looks", GroupSequential(looks))):  # fmt: skip
+        one = timed(partial(compare, *estimates, rule))
+        print(f"one comparison from sums, {name}: {1e3 * one:.3f} ms")
+
+
+def timed(work: Callable[[], object], *, times: int = 200) -> float:
+    """Return the least processor seconds of one call, among rounds of `times`."""
+    work()  # what is kept from the first call on: imports, boundaries
+    return cpu(lambda: [work() for _ in range(times)]) / times
+
+
+def sums_of(rng: np.random.Generator, rows: int) -> Sums:
+    """The sums of a trial of two arms."""
+    units, cells = {"new": rows, "old": rows}, []
+    for measure in MEASURES:
+        columns = len(measure.columns) + len(measure.covariate)
+        arms: dict[str, Kept] = {arm: comoments(*rng.gamma(2, 5, (columns, rows))) for arm in units}
+        cells.append(Cell(measure.name, None, arms))
+    return Sums(units, units, tuple(cells))
 
 
 if __name__ == "__main__":
     assignment()
-    with tempfile.TemporaryDirectory() as scratch:
-        analysis(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000, Path(scratch))
+    from_sums()

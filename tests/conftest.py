@@ -14,15 +14,33 @@ from hypothesis import HealthCheck, settings
 
 from leaven.settings import calm_threads
 
+# The processes that tests start read Leaven compiled, whatever the shell says: else each start costs a fifth more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 calm_threads()  # before any test loads a learner's library: several workers share the cores
 
 REPOSITORY = Path(__file__).parent.parent
 
 # A shared machine is slow at times: no deadline per example, and the same examples in every run.
 settings.register_profile(
-    "leaven", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=False
-)
+    "leaven", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow],
+    print_blob=False,
+)  # fmt: skip
+settings.register_profile("slow", settings.get_profile("leaven"), max_examples=500)
 settings.load_profile("leaven")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "slow":
+        settings.load_profile("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is tried on examples is tried on ten times as many in the slow run."""
+    if config.option.markexpr == "slow":
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,7 +87,7 @@ Leaven = Callable[..., "subprocess.CompletedProcess[str]"]
 def leaven() -> Leaven:
     """Return a function that runs `leaven ARGUMENTS…` as a process of its own and gives back what it said."""
 
-    def run(*arguments: object, seconds: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, seconds: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("LEAVEN_")}
         return subprocess.run(
             [sys.executable, "-m", "leaven", *map(str, arguments)],

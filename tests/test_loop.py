@@ -7,8 +7,9 @@ from leaven.curation import AllHistory, Recent, Sample
 from leaven.errors import BadDefinition
 from leaven.experiments import Canary, Shadow
 from leaven.gates import NotWorse, Sane
-from leaven.learners import XGBoost
+from leaven.learners import Parameters, XGBoost
 from leaven.training import Stateful, Stateless
+from leaven.training.learner import CannotLearn
 from leaven.triggers import Drops, Every, LabelsGrow
 
 A_LOOP = Loop(
@@ -50,6 +51,55 @@ def test_only_a_loop_whose_outcome_does_not_depend_on_the_answer_may_let_a_shado
     assert eval(repr(deciding)) == deciding
     assert a_loop(outcome_depends_on_prediction=False).digest != A_LOOP.digest
     assert "outcome_depends" not in repr(A_LOOP)  # definitions that were written before it keep their digest
+
+
+PROMPTS = Loop("prompts", unit="reader", label=Happens("liked", within="1d"), learner=Parameters())
+
+
+def test_a_loop_of_parameters_needs_no_features_data_or_plan():
+    assert PROMPTS.of_parameters
+    assert not A_LOOP.of_parameters
+    assert repr(PROMPTS) == 'Loop("prompts", unit="reader", label=Happens("liked", within="1d"), learner=Parameters())'
+    assert eval(repr(PROMPTS)) == PROMPTS
+    assert PROMPTS.schema.features == ()
+    told = replace(PROMPTS, features=[Feature("country", "category")], rollout=[Canary(0.5)])
+    assert told.schema.names == ("country",)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "refusal"),
+    [
+        ({"triggers": [Every("1d")]}, r"nothing is trained for, and it has triggers\. Leave triggers out"),
+        ({"gates": [Sane()]}, "it has gates"),
+        ({"data": AllHistory()}, "it has data"),
+        ({"plan": Stateless()}, "it has plan"),
+        ({"rollout": [Shadow("1d"), Canary(0.5)]}, "answer nothing that could be shadowed"),
+        ({"features": [Feature("x", "int", required=True)]}, "feature 'x' is required"),
+    ],
+    ids=str,
+)
+def test_what_only_a_model_can_do_is_refused_in_a_loop_of_parameters(wrong, refusal):
+    with pytest.raises(BadDefinition, match=refusal):
+        replace(PROMPTS, **wrong)
+
+
+def test_a_loop_of_a_model_says_what_it_lacks():
+    for name, mend in (("data", "Use Recent"), ("plan", r"Use Stateless\(\)")):
+        kept = {each: getattr(A_LOOP, each) for each in ("features", "unit", "label", "learner", "data", "plan")}
+        del kept[name]
+        with pytest.raises(BadDefinition, match=rf"{name} is not given\. {mend}"):
+            Loop("flights", **kept)
+
+
+def test_parameters_are_neither_fitted_nor_continued():
+    learner = Parameters()
+    assert (learner.format, learner.stateful) == ("parameters", False)
+    for learn in (lambda: learner.fit(None, seed=0), lambda: learner.update({}, None, seed=0)):
+        with pytest.raises(CannotLearn, match=r"people write its versions\. Add one: leaven parameters add"):
+            learn()
+    with pytest.raises(BadDefinition, match="retrain: the versions of 'prompts' are sets of parameters"):
+        PROMPTS.need_model("retrain")
+    A_LOOP.need_model("retrain")
 
 
 def test_lists_are_kept_as_tuples_so_that_a_loop_never_changes():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
@@ -17,14 +17,15 @@ from leaven.events.labels import LabelRule
 from leaven.values import value
 
 if TYPE_CHECKING:
-    from leaven.curation.windows import Data
+    from leaven.curation.windows import Data, Part
     from leaven.experiments.stage import Stage
     from leaven.gates import Gate
     from leaven.training.learner import Learner
-    from leaven.training.plans import Plan
+    from leaven.training.plans import Mode, Plan
     from leaven.triggers import Trigger
 
 FeatureType = Literal["category", "float", "int", "bool"]
+PARAMETERS = "parameters"  # the format of versions that people write; what all versions of such a loop are
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _FEATURE_TYPES = ("category", "float", "int", "bool")
 
@@ -122,17 +123,34 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 @value
+class Nothing:
+    """No examples, and no plan: of a loop in which nothing is trained."""
+
+    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
+        """Return no stretches."""
+        return ()
+
+    def mode(self, *, has_parent: bool) -> Mode:
+        """Return `fit`; nobody asks."""
+        return "fit"
+
+
+NOTHING = Nothing()
+
+
+@value
 class Loop:
-    """One model's continual-learning loop, whole.
+    """One model's continual-learning loop, whole; or, with the learner `Parameters()`, that of a set of parameters.
 
     Args:
         name: Lower-case letters, digits, `-` and `_`; it names the model on the wire.
-        features: Inputs, in the order in which the model takes them.
+        features: Inputs, in the order in which the model takes them. Of parameters: what may be told of a unit when its
+            arm is asked for; there may be none.
         unit: Whom assignment is consistent for: the request parameter, or the feature, that names the unit.
         label: How feedback becomes the outcome that the model is judged by.
         learner: How a model is fitted or updated.
-        data: Which examples a refresh trains on.
-        plan: From scratch each time, or from the champion onwards.
+        data: Which examples a refresh trains on; left out where nothing is trained.
+        plan: From scratch each time, or from the champion onwards; left out where nothing is trained.
         triggers: Any of these starts a refresh.
         gates: All of these must pass before a challenger meets traffic, in order.
         rollout: Stages that a challenger goes through in production, in order; none means promotion after the gates.
@@ -149,12 +167,12 @@ class Loop:
 
     name: str
     _: KW_ONLY
-    features: Sequence[Feature]
+    features: Sequence[Feature] = ()
     unit: str
     label: LabelRule
     learner: Learner
-    data: Data
-    plan: Plan
+    data: Data = NOTHING
+    plan: Plan = NOTHING
     triggers: Sequence[Trigger] = ()
     gates: Sequence[Gate] = ()
     rollout: Sequence[Stage] = ()
@@ -173,8 +191,6 @@ class Loop:
             raise BadDefinition(
                 "Loop(name)", f"{self.name!r} cannot name a model", "Use up to 63 of a-z, 0-9, - and _, a letter first."
             )
-        if not self.features:
-            raise BadDefinition(where, "it has no features", "List at least one Feature(name, type).")
         _check_all(self.features, Feature, where, "features")
         twice = _first_twice(feature.name for feature in self.features)
         if twice is not None:
@@ -184,10 +200,13 @@ class Loop:
         for name, verb in (("label", "resolve"), ("learner", "fit"), ("data", "parts"), ("plan", "mode")):
             if isinstance(getattr(self, name), type) or not hasattr(getattr(self, name), verb):
                 raise BadDefinition(where, f"{name}={getattr(self, name)!r} is no {name}", _ONE_OF[name])
+        self._check_model(where)
         for name, verb in (("triggers", "fires"), ("gates", "judge"), ("rollout", "judge")):
             for item in getattr(self, name):
                 if isinstance(item, type) or not hasattr(item, verb):
                     raise BadDefinition(where, f"{name} holds {item!r}", _ONE_OF[name])
+        if self.of_parameters:
+            self._check_parameters(where)
         for gate in self.gates:
             _check_metric(gate, self.label, where)
         for stage in self.rollout:
@@ -198,6 +217,44 @@ class Loop:
             _check_metric(trigger, self.label, where)
         duration(self.holdout, where=f"{where}, holdout=…")
         duration(self.tick, where=f"{where}, tick=…")
+
+    def _check_model(self, where: str) -> None:
+        """Refuse a loop that lacks what a model takes."""
+        if self.of_parameters:
+            return
+        if not self.features:
+            raise BadDefinition(where, "it has no features", "List at least one Feature(name, type).")
+        for name in ("data", "plan"):
+            if getattr(self, name) == NOTHING:
+                raise BadDefinition(where, f"{name} is not given", _ONE_OF[name])
+
+    def _check_parameters(self, where: str) -> None:
+        """Refuse what only a model can do in a loop of parameters."""
+        for name in ("data", "plan", "triggers", "gates"):
+            if getattr(self, name) not in (NOTHING, ()):
+                what = f"its versions are sets of parameters, which nothing is trained for, and it has {name}"
+                raise BadDefinition(where, what, f"Leave {name} out.")
+        if any(step.kind == "shadow" for stage in self.rollout for step in stage.steps()):
+            raise BadDefinition(where, "parameters answer nothing that could be shadowed", "Use Canary(…) alone.")
+        for feature in self.features:
+            if feature.required:
+                what = f"feature {feature.name!r} is required, and arms are given whatever is known of a unit"
+                raise BadDefinition(where, what, "Leave required out.")
+
+    @property
+    def of_parameters(self) -> bool:
+        """Whether its versions are sets of parameters, so that there is no model to train or to ask."""
+        return getattr(self.learner, "format", None) == PARAMETERS
+
+    def need_model(self, what: str) -> None:
+        """Return if this loop has a model.
+
+        Raises:
+            BadDefinition: it has none, and `what` is for loops that do.
+        """
+        if self.of_parameters:
+            why = f"the versions of {self.name!r} are sets of parameters, which people write"
+            raise BadDefinition(what, why, f"Add one: leaven parameters add {self.name} FILE.json.")
 
     @property
     def schema(self) -> Schema:

@@ -16,7 +16,7 @@ from tests.acceptance.traffic import visitors
 from tests.acceptance.worlds import World
 
 
-@pytest.mark.parametrize("kind", ["tar.gz", "folder"])
+@pytest.mark.parametrize("kind", ["tar.gz", pytest.param("folder", marks=pytest.mark.slow)])
 def test_what_was_acknowledged_before_a_backup_is_in_it_once_and_everything_hangs_together(
     world: Worlds, tmp_path: Path, kind: str
 ) -> None:
@@ -45,7 +45,9 @@ def test_what_was_acknowledged_before_a_backup_is_in_it_once_and_everything_hang
         with visitors(other.gateway_port, count=1) as again:
             other.wait(lambda: len(again.acknowledged) > 20, "feedback after the restoration")
         assert again.refused == []
-        counts = other.wait(lambda: _all_there(other, before + again.acknowledged), "the lake to hold all feedback")
+        counts = other.wait(
+            lambda: _all_there(other, before + again.acknowledged), "the lake to hold all feedback", every=0.3
+        )
         assert set(counts.values()) == {1}
         other.wait(lambda: not other.in_steps(), "the refresh to end")
         assert other.run("status", "--json").returncode == 0

@@ -59,8 +59,8 @@ def test_of_two_controllers_on_one_postgresql_one_acts_and_both_gateways_follow(
     shop.wait(lambda: (active := shop.refresh()) is not None and active.step == "train", "the training")
     leader.kill()
     killed = time.monotonic()
-    shop.wait(lambda: shop.lease()[1] > token, "the other to lead", seconds=LEASE_SECONDS + 10)
-    assert time.monotonic() - killed < LEASE_SECONDS + 5
+    shop.wait(lambda: shop.lease()[1] > token, "the other to lead", seconds=LEASE_SECONDS + 60)
+    assert time.monotonic() - killed < LEASE_SECONDS + 30
     assert shop.lease()[0].endswith(f"-{other.pid}")
     assert shop.lease()[1] == token + 1
     shop.settle(10.0)  # waits for both gateways to take the routes
@@ -72,7 +72,7 @@ def test_of_two_controllers_on_one_postgresql_one_acts_and_both_gateways_follow(
 def _answered(port: int) -> str:
     """The version that answers one request at a gateway."""
     inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [1.0]} for name in ("x", "z")]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("POST", "/v2/models/shop/infer", msgspec.json.encode({"inputs": inputs}),
                        {"Content-Type": "application/json"})  # fmt: skip
     said = msgspec.json.decode(connection.getresponse().read())

@@ -24,10 +24,10 @@ def test_a_training_that_is_called_off_ends_and_nothing_of_it_is_kept(world: Wor
     called_off = shop.run("cancel", "shop", "--json")
     assert called_off.returncode == 0, called_off.stderr
     assert json.loads(called_off.stdout) == {"cancelled": "shop-r1", "loop": "shop"}
-    shop.wait(lambda: shop.refresh() is None, "the refresh to end", seconds=5)
+    shop.wait(lambda: shop.refresh() is None, "the refresh to end")
     assert [(one.id, one.state) for one in shop.refreshes()] == [("shop-r1", "cancelled")]
     assert shop.version_numbers() == []
-    shop.wait(lambda: not _training_processes(shop), "the training process to end", seconds=5)
+    shop.wait(lambda: not _training_processes(shop), "the training process to end")
 
     again = shop.run("cancel", "shop")
     assert again.returncode == 3
@@ -38,9 +38,7 @@ def test_a_controller_that_is_told_to_stop_leaves_its_training_at_once_for_the_n
     shop = world(**NEVER)
     controller = shop.start("controller")
     shop.wait(lambda: _training_processes(shop), "the training process")
-    began = time.monotonic()
-    assert controller.end() == 0
-    assert time.monotonic() - began < 5
+    assert controller.end() == 0  # though the training would have taken ten minutes
     assert not _training_processes(shop)
     assert [(one.state, one.step) for one in shop.refreshes()] == [("running", "train")]
     shop.start("controller")
@@ -52,7 +50,7 @@ def test_a_refresh_that_is_called_off_while_no_controller_runs_stays_called_off(
     shop.start("controller")
     shop.wait(lambda: _training_processes(shop), "the training process")
     shop.kill_controller()
-    shop.wait(lambda: not _training_processes(shop), "the training process to end with its controller", seconds=5)
+    shop.wait(lambda: not _training_processes(shop), "the training process to end with its controller")
     assert shop.run("cancel", "shop").returncode == 0
     shop.start("controller")
     shop.wait(lambda: shop.refresh() is None, "the refresh to end")

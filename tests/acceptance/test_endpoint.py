@@ -67,7 +67,7 @@ class Shop:
 
     def routed(self, holds: Any) -> None:
         """Wait until the gateway's table of the loop is as wanted."""
-        self.gateway.until(lambda status: any(holds(table) for table in status["tables"]), seconds=30)
+        self.gateway.until(lambda status: any(holds(table) for table in status["tables"]), seconds=120)
 
     def endpoint(self) -> Any:
         """How the endpoint is, as the gateway tells."""
@@ -117,12 +117,12 @@ def started_again(folder: Path) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def go_on(traffic: Traffic, requests: int = 60) -> None:
     """Wait until so many more have been answered."""
-    until, end = len(traffic.answers) + requests, time.monotonic() + 60
+    until, end = len(traffic.answers) + requests, time.monotonic() + 120
     while len(traffic.answers) < until:
         assert time.monotonic() < end, traffic.refused[:3]
         time.sleep(0.05)
@@ -137,7 +137,7 @@ def test_an_mlserver_is_added_proven_promoted_killed_and_rolled_back_under_load(
     folder = tmp_path / "mlserver"
     folder.mkdir()
     with mlserver_with(folder, {"buying": estimator}) as server, visitors(port_of(shop.gateway)) as traffic:
-        added = shop.leaven("endpoint", "add", "shop", "--url", server.url, "--model", "buying", "--timeout", "1s",
+        added = shop.leaven("endpoint", "add", "shop", "--url", server.url, "--model", "buying", "--timeout", "5s",
                             "--breaker", "failures=5 pause=0.2 longest=1")  # fmt: skip
         mapping = added["endpoint"]["mapping"]
         assert (added["version"], mapping["output"], mapping["answer"]) == (2, "predict_proba", 1)
@@ -147,7 +147,7 @@ def test_an_mlserver_is_added_proven_promoted_killed_and_rolled_back_under_load(
         shop.leaven("prove", "shop", "2")
         shop.routed(lambda table: table["shadows"] == ["2"])
         go_on(traffic)
-        shop.gateway.until(lambda status: status["shadows"].get("answered", 0) >= 50, seconds=30)
+        shop.gateway.until(lambda status: status["shadows"].get("answered", 0) >= 50, seconds=120)
         shop.leaven("cancel", "shop")
 
         shop.leaven("prove", "shop", "2", "--from", "canary")
@@ -169,7 +169,7 @@ def killed(shop: Shop, server: RunningMLServer, traffic: Traffic) -> None:
     """Nobody notices, but the breaker."""
     server.process.kill()
     server.process.wait()
-    shop.gateway.until(lambda _: shop.endpoint()["breaker"] != "closed", seconds=30)
+    shop.gateway.until(lambda _: shop.endpoint()["breaker"] != "closed", seconds=120)
     down = time.monotonic()
     go_on(traffic)
     assert {answer.version for answer in traffic.since(down)} == {"1"}

@@ -29,12 +29,12 @@ ON_A_DISK = pytest.mark.skipif(
 )
 # A killed worker takes along what it had answered and not yet written: what gathers for GATHER_SECONDS, and what came
 # while a write or a sync was under way, which takes as long as this machine's disk does.
-DISK_SECONDS = 2.0
+DISK_SECONDS = 5.0
 
 
 @pytest.mark.parametrize(
     ("kills", "seed", "log_first"),
-    [(10, 1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((64, 2, False), (24, 3, True)))],
+    [(6, 1, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((64, 2, False), (24, 3, True)))],
 )
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed: int, log_first: bool) -> None:
@@ -50,8 +50,7 @@ def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed:
             shop.wait(lambda enough=enough: len(traffic.acknowledged) >= enough, "more feedback")
             time.sleep(chance.uniform(0.0, 0.5))
             if number % 3:
-                killed.append(time.monotonic())
-                shop.kill_worker(chance)
+                killed.append(shop.kill_worker(chance))
             else:
                 shop.kill_flusher()
             shop.feedback_ids(), shop.ids_in("predictions")  # readable at once
@@ -61,7 +60,7 @@ def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed:
     held = everything_told_is_there_once(shop, traffic)
     told = [answer for answer in traffic.answers if answer.prediction]
     lost = [answer for answer in told if not held[answer.prediction]]
-    before = [min(at - answer.received for at in killed if at > answer.received - 0.1) for answer in lost]
+    before = [min(at - answer.received for at in killed if at > answer.asked) for answer in lost]
     assert max(before, default=0.0) <= GATHER_SECONDS + DISK_SECONDS
     assert not (log_first and lost)
     print(
@@ -73,7 +72,9 @@ def test_killed_at_random_moments_under_traffic(world: Worlds, kills: int, seed:
 
 def everything_told_is_there_once(shop: World, traffic: Traffic) -> Counter[str]:
     """Wait until the log is empty; what the lake then holds of predictions, by id."""
-    shop.wait(lambda: set(traffic.acknowledged) <= set(shop.feedback_ids()), "the feedback to reach the lake")
+    shop.wait(
+        lambda: set(traffic.acknowledged) <= set(shop.feedback_ids()), "the feedback to reach the lake", every=0.3
+    )
     shop.running.pop("gateway").end()
     shop.wait(lambda: not [*(shop.home / "wal").glob("*/*.*")], "the log to be flushed")
     feedback, predictions = Counter(shop.feedback_ids()), Counter(shop.ids_in("predictions"))
@@ -119,7 +120,7 @@ def test_the_power_goes_under_traffic(story: Story, tmp_path: Path, where: str, 
             shop.end_lease("flusher")
         shop.besides = {}
         shop.start_gateway()
-        shop.wait(lambda: mended(shop), "the flusher to mend the tables")
+        shop.wait(lambda: mended(shop), "the flusher to mend the tables", every=0.3)
         every = Traffic(0, acknowledged=[id for each in traffics for id in each.acknowledged])
         everything_told_is_there_once(shop, every)
         print(f"{where}: {cuts} cuts under traffic, {len(every.acknowledged)} reports acknowledged, 0 lost, 0 twice")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 import urllib.request
 
 import pytest
@@ -28,15 +27,13 @@ def test_up_says_what_runs_where_starts_again_what_dies_and_ends_everything_at_c
     for part in PARTS:
         killed = shop.part(part)
         os.kill(killed, signal.SIGKILL)
-        shop.wait(lambda gone=killed, name=part: shop.part(name) not in (0, gone), f"a new {part}", seconds=15)
+        shop.wait(lambda gone=killed, name=part: shop.part(name) not in (0, gone), f"a new {part}")
         assert f"the {part} (pid {killed}) ended with signal SIGKILL; starting it again" in shop.said()
     shop.wait(lambda: _healthy(shop), "the gateway to answer again")
 
-    began = time.monotonic()
     up.signal(signal.SIGINT)
-    assert up.process.wait(20) == 0
-    assert time.monotonic() - began < 10
-    shop.wait(lambda: not processes_of(shop.home), f"the end of {processes_of(shop.home)}", seconds=1)
+    assert up.process.wait(60) == 0
+    shop.wait(lambda: not processes_of(shop.home), f"the end of {processes_of(shop.home)}", seconds=5)
     assert "stopped; every acknowledged event is kept" in shop.said()
     assert "killed" not in shop.said().partition("Ctrl-C stops")[2].replace("SIGKILL", "")
 
@@ -51,7 +48,7 @@ def test_up_that_is_killed_leaves_no_process_behind(world: Worlds, busy: bool) -
         shop.wait(lambda: (active := shop.refresh()) is not None and active.step == "train", "the training")
     assert len(processes_of(shop.home)) >= 6  # up, three parts, two workers
     up.kill()
-    shop.wait(lambda: not processes_of(shop.home), "all parts to end by themselves", seconds=15)
+    shop.wait(lambda: not processes_of(shop.home), "all parts to end by themselves")
 
 
 def test_up_on_a_port_that_is_taken_starts_nothing_and_says_so(world: Worlds) -> None:
@@ -67,7 +64,7 @@ def test_up_on_a_port_that_is_taken_starts_nothing_and_says_so(world: Worlds) ->
 
 def _healthy(shop: World) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{shop.gateway_port}/v2/health/ready", timeout=2) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{shop.gateway_port}/v2/health/ready", timeout=10) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

@@ -52,7 +52,7 @@ class Traffic:
         while not self.stopped.is_set():
             turn += 1
             try:
-                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
                 prediction = self._ask(connection, f"user-{number}-{turn % 50}", turn)
                 if self.feedback and prediction:
                     self._tell(connection, prediction)
@@ -63,7 +63,7 @@ class Traffic:
                 self.hung_up.append(repr(error))
                 if not self.may_hang_up:
                     self.refused.append(repr(error))
-            time.sleep(0.005)
+            time.sleep(0.02)  # leaves something of a small machine to those who are asked
         if connection is not None:
             connection.close()
 

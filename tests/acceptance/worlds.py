@@ -46,7 +46,7 @@ from tests.controller.pasts import a_past, day
 from tests.servers.postgres import PostgresServer
 
 SERVED_FROM = 6.0  # days of history before the loop begins
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 LOOP_FILE = """
 from leaven import Feature, Label, Loop
@@ -114,9 +114,9 @@ class Started:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def end(self, seconds: float = 20) -> int:
+    def end(self, seconds: float = 60) -> int:
         """Ask the process to end, and wait for it."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)  # one that a test stopped would never end
@@ -147,7 +147,9 @@ class World:
     @cached_property
     def settings(self) -> Settings:
         plain = settings_from(self.given, home=self.home)
-        return replace(plain, clock=f"file:{plain.run / 'clock'}", seal_seconds=self.seal_seconds)
+        clock = f"file:{plain.run / 'clock'}"
+        # A challenger may take its time: what it answers is the story, not how fast this machine is.
+        return replace(plain, clock=clock, seal_seconds=self.seal_seconds, challenger_seconds=60.0)
 
     @cached_property
     def clock(self) -> FileClock:
@@ -164,7 +166,8 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Of every process of this installation."""
-        return environment_for_parts(self.settings, parent=os.getpid()) | self.besides
+        ours = environment_for_parts(self.settings, parent=os.getpid()) | self.besides
+        return {name: value for name, value in ours.items() if name != "LEAVEN_TEST_DATA"}  # the tests', not Leaven's
 
     def begin(self, at: float = SERVED_FROM) -> World:
         """Register the loop and bring in the history before day `at`, which the clock then shows."""
@@ -183,13 +186,13 @@ class World:
 
     # Processes
 
-    def start(self, name: str, *arguments: str, key: str | None = None) -> Started:
-        """Start `leaven NAME ARGUMENTS…` on this installation."""
+    def start(self, name: str, *arguments: str, key: str | None = None, by: tuple[str, ...] = ("leaven",)) -> Started:
+        """Start `leaven NAME ARGUMENTS…` on this installation; `by` is the module that runs it, with its own words."""
         log = self.home / "logs" / f"{key or name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "leaven", name, *arguments, "--home", str(self.home)],
+                [sys.executable, "-m", *by, name, *arguments, "--home", str(self.home)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environment,
             )  # fmt: skip
         started = self.running[key or name] = Started(name, process)
@@ -225,19 +228,21 @@ class World:
         task = Path(f"/proc/{gateway}/task/{gateway}/children")
         return [int(pid) for pid in task.read_text().split()]
 
-    def kill_worker(self, chance: random.Random) -> None:
-        """Kill one of the gateway's workers, and wait until another stands in its place."""
+    def kill_worker(self, chance: random.Random) -> float:
+        """Kill one of the gateway's workers, and wait until another stands in its place; return when it was gone."""
         before = self.workers()
         gone = chance.choice(before)
         os.kill(gone, signal.SIGKILL)
+        killed = time.monotonic()
         self.wait(lambda: gone not in (now := self.workers()) and len(now) == len(before), "a new worker")
+        return killed
 
     def part(self, name: str) -> int:
         """Process id of a part that `leaven up` runs, 0 while there is none."""
         found = [pid for pid, command in processes_of(self.home).items() if f" -m leaven {name} " in command]
         return found[0] if found else 0
 
-    def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a command of `leaven` on this installation to its end."""
         environment = self.environment | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
         return subprocess.run(
@@ -284,7 +289,7 @@ class World:
         else:
             self.sender.send_until(until)
         if shy:
-            self.wait(lambda: self.app.watermark() >= until, "the lake to hold everything")
+            self.wait(lambda: self.app.watermark() >= until, "the lake to hold everything", every=0.1)
 
     def pass_to(self, days: float) -> None:
         """Let time pass to day `days`: send what happens before it, and wait until all that it caused is done."""
@@ -297,12 +302,13 @@ class World:
         if "gateway" in self.running:
             self.wait(self.in_force, "the gateways to take the routes")
 
-    def wait(self, holds: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> Any:
+    def wait(self, holds: Callable[[], Any], what: str, *, seconds: float = PATIENCE, every: float = 0.05) -> Any:
+        """Wait until `holds` says something; `every` so many seconds it is asked, the less often the more it costs."""
         end = time.monotonic() + seconds
         while not (found := holds()):
             if time.monotonic() > end:
                 raise AssertionError(f"waited {seconds:g} s in vain for {what}\n{self.logs()}")
-            time.sleep(0.05)
+            time.sleep(every)
         return found
 
     def logs(self) -> str:
@@ -372,6 +378,12 @@ class World:
         with self.app.database.read() as connection:
             found = connection.execute(query).one_or_none()
         return (found.holder, found.token) if found else ("", 0)
+
+    def lease_ended(self) -> bool:
+        """Whether the controller's lease has run out, or was given back."""
+        query = select(leases.c.until).where(leases.c.name == "controller")
+        with self.app.database.read() as connection:
+            return int(connection.execute(query).scalar_one()) <= time.time_ns() // 1000
 
     def feedback_ids(self) -> list[str]:
         """Ids of all feedback in the lake, as often as they are there."""

@@ -48,7 +48,7 @@ def test_what_was_acknowledged_before_is_there_once_after_the_log_is_flushed_aga
             if stop.is_set():
                 break
             events = [a_label(f"p{number}-{turn}-{each}") for each in range(3)]
-            log.append_durably(events).result(10)
+            log.append_durably(events).result(60)
             acknowledged.extend(event.id for event in events)
         log.close()
 
@@ -85,9 +85,9 @@ def test_what_was_acknowledged_before_is_there_once_after_the_log_is_flushed_aga
 
 def test_a_segment_is_as_long_as_it_was(tmp_path: Path):
     log = a_log(tmp_path, seal_seconds=60)
-    log.append_durably([a_label("one")]).result(10)
+    log.append_durably([a_label("one")]).result(60)
     (piece,) = pin_log(tmp_path / "wal", tmp_path / "keep")
-    log.append_durably([a_label("two")]).result(10)
+    log.append_durably([a_label("two")]).result(60)
     laid_down([piece], tmp_path / "other")
     log.close()
     lake = a_lake(tmp_path / "other")

@@ -174,7 +174,7 @@ def test_a_reader_that_goes_away_is_no_error():
         writer.stdout.readline()
         writer.stdout.close()
         said = writer.stderr.read().decode()
-        writer.wait(timeout=60)
+        writer.wait(timeout=120)
     assert said == ""
 
 

@@ -57,7 +57,8 @@ class Shop:
         return json.loads(printed.out)
 
     def add(self, url: str, *options: str, exit_code: int = 0) -> Any:
-        return self.leaven("endpoint", "add", "shop", "--url", url, *options, exit_code=exit_code)
+        patience = () if "--timeout" in options else ("--timeout", "5s")  # this machine may stall
+        return self.leaven("endpoint", "add", "shop", "--url", url, *options, *patience, exit_code=exit_code)
 
     def file(self, facts: Any) -> str:
         path = self.folder / "mapping.json"
@@ -111,12 +112,12 @@ def test_what_a_server_tells_of_itself_becomes_a_version(shop: Shop):
         added = shop.add(server.url, "--model", "m", "--header", header, exit_code=3)
         assert "needs header X-Key, and variable SHOP_KEY_FOR_TESTS holds nothing here" in added["error"]
         assert shop.versions() == []
-        added = shop.add(server.url, "--model", "m", "--timeout", "2s", "--breaker", "failures=2 pause=0.5")
+        added = shop.add(server.url, "--model", "m", "--timeout", "4s", "--breaker", "failures=2 pause=0.5")
     (version,) = shop.versions()
     assert (version.number, version.format, added["version"]) == (1, "endpoint", 1)
     assert server.url in version.lineage["cause"]["why"]
     kept = decoded(shop.app.artifacts.get(version.artifact))
-    assert (kept.timeout, kept.breaker.failures, kept.breaker.pause) == (2.0, 2, 0.5)
+    assert (kept.timeout, kept.breaker.failures, kept.breaker.pause) == (4.0, 2, 0.5)
     assert [(c.feature, c.name, c.datatype) for c in kept.mapping.columns] == [("x", "x", "FP64"), ("z", "z", "INT64")]
     assert kept.mapping.output == "answer"
     assert added["probe"]["answers"] == [0.5, 0.5]
@@ -297,11 +298,11 @@ def test_json_that_is_no_answer_is_said(shop: Shop, reply: Any, text: str):
 
 def test_a_slow_server_is_registered_with_a_warning(shop: Shop):
     async def slow(asked: Asked, writer: Writer) -> Reply:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.1)
         return await halves(asked, writer)
 
     with serving(a_server(XZ, slow)) as server:
-        added = shop.add(server.url, "--model", "m", "--timeout", "0.3s")
+        added = shop.add(server.url, "--model", "m", "--timeout", "2s")
     assert any("give it more, or expect failures" in note for note in added["probe"]["notes"])
 
 

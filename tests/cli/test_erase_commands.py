@@ -66,7 +66,7 @@ def test_at_once_where_a_flusher_runs_by_that_one(home, leaven):
         flusher = subprocess.Popen(command, env=env, stderr=errors)
     try:
         seal(home, a_prediction("p9", unit="b", at=minutes(9)))
-        end = time.monotonic() + 60
+        end = time.monotonic() + 90
         while len(units(home)) < 5:
             assert time.monotonic() < end, (home / "stderr").read_text()
             time.sleep(0.1)
@@ -77,7 +77,7 @@ def test_at_once_where_a_flusher_runs_by_that_one(home, leaven):
         assert units(home) == ["b", "b", "b"]
     finally:
         flusher.send_signal(signal.SIGTERM)
-        assert flusher.wait(30) == 0, (home / "stderr").read_text()
+        assert flusher.wait(60) == 0, (home / "stderr").read_text()
 
 
 def test_files_are_put_together_and_what_is_left_over_is_deleted(home, leaven):

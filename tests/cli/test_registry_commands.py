@@ -32,7 +32,7 @@ def fill(database: ControlDatabase) -> None:
         aliases.set_alias(connection, "flights", "champion", 1, decision="d1", at=HOUR)
         loops.put(connection, CHANGED, path="flights.py", source="…", at=HOUR)
         stretch = {"start": 0, "end": HOUR, "rows": None, "by": None}
-        definition = {"as_of": 2 * HOUR, "stretches": [stretch]}
+        definition = {"as_of": 2 * HOUR, "stretches": [stretch], "served": {"canary": 234, "champion": 1000}}
         snapshots.put(connection, SnapshotRecord("r2-snapshot", "flights", definition, 1234, "beef", 2 * HOUR))
         a_version(
             connection, definition_digest=CHANGED.digest, artifact="b" * 64, parent=1, snapshot="r2-snapshot",
@@ -101,6 +101,7 @@ def test_a_version_tells_its_whole_story(said: Said):
     ]
     shown = said("show", "flights")
     for text in ("flights version 2 (champion)", "continued from version 1", "1,234 rows, digest beef",
+                 "canary 234, champion 1,000",
                  "0.5000 (0.4500 to 0.5500)", "cpu_seconds 0.512", "[sane] answers", "now"):  # fmt: skip
         assert text in shown
 

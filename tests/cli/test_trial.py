@@ -233,3 +233,37 @@ def test_quantiles_count_units_not_rows(asked, tmp_path):
     assert clustered["n"] == [units // 2, units // 2]
     assert clustered["standard_error"] > 1.1 * naive["standard_error"]
     assert asked(*ask[:7], "--quantile", "seconds", "--json")[0] == 2
+
+
+def test_what_is_only_shown_is_drawn_towards_none_and_says_so(asked, shop):
+    ask = ["trial", "analyze", str(shop[0]), "--arm", "arm", "--control", "old", "--metric", "revenue"]
+    (row,) = asked(*ask, "--json")[1]["results"]
+    (small,) = asked(*ask, "--usual-effect", "0.02", "--json")[1]["results"]
+    assert 0 < small["shrunk"] < row["shrunk"] < row["difference"] == small["difference"]
+    usual = 0.02 * row["control_mean"]
+    assert small["shrunk"] == pytest.approx(row["difference"] / (1 + (row["standard_error"] / usual) ** 2))
+    assert 0.5 < small["bayesian"]["chance_to_win"] < 1
+    assert small["bayesian"]["note"] == "display only, not peek-safe"
+    assert (row["p_value"], row["ci"]) == (small["p_value"], small["ci"])  # no prior enters what decides
+    text = asked(*ask)[1]
+    assert "shrunk" in text
+    assert "display only, not peek-safe" in text
+    assert asked(*ask, "--usual-effect", "0", "--json")[0] == 2
+
+
+def test_units_of_a_cluster_do_not_count_one_by_one(asked, tmp_path):
+    rng = np.random.default_rng(8)
+    village = np.repeat(np.arange(40), 25)
+    data = pd.DataFrame({"village": village, "arm": np.where(village % 2, "new", "old"),
+                         "y": rng.normal(0, 1, 40)[village] + rng.normal(10, 1, 1_000)})  # fmt: skip
+    path = tmp_path / "villages.csv"
+    data.to_csv(path, index=False)
+    ask = ["trial", "analyze", str(path), "--arm", "arm", "--control", "old", "--metric", "y", "--json"]
+    naive, clustered = (asked(*ask, *more)[1]["results"][0] for more in ([], ["--cluster", "village"]))
+    means = data.groupby(["arm", "village"])["y"].mean()  # of equal size: the means of villages are the units
+    theirs = stats.ttest_ind(means["new"], means["old"], equal_var=False)
+    assert (clustered["p_value"], clustered["statistic"]) == pytest.approx((theirs.pvalue, theirs.statistic))
+    assert clustered["n"] == [20, 20]
+    assert clustered["standard_error"] > 3 * naive["standard_error"]
+    sliced = asked(*ask, "--cluster", "village", "--slice", "village")
+    assert sliced[0] == 0  # of one village each there is nothing to tell

@@ -46,6 +46,7 @@ class Server:
     url: str
     got: list[Got] = field(default_factory=list)
     connections: int = 0
+    done: int = 0  # requests that nothing more comes of: answered, and closed where that was the answer
 
 
 @contextmanager
@@ -72,9 +73,11 @@ def server(behave: Behave, *, tls: ssl.SSLContext | None = None) -> Iterator[Ser
                     made.got.append(got)
                 if behave(stream, got) is False:
                     break
+                made.done += 1
             file.close()
         with suppress(OSError):
             stream.close()
+        made.done = len(made.got)
 
     def accept() -> None:
         with suppress(OSError):
@@ -155,8 +158,15 @@ def client(kind: str, *given: Any, **options: Any) -> Any:
     return Client(*given, **options) if kind == "sync" else Waiting(kind, *given, **options)
 
 
-def rest(asked: Any, seconds: float = 0.02) -> None:
-    """Let time pass for the client too: an event loop that does not run sees nothing."""
+def rest(asked: Any, *, here: Server | None = None, seconds: float = 0.02) -> None:
+    """Let time pass for the client too: an event loop that does not run sees nothing.
+
+    With `here`, once that server has done with all that it got.
+    """
+    end = time.monotonic() + 60
+    while here is not None and here.done < len(here.got):
+        assert time.monotonic() < end
+        time.sleep(0.005)
     asked._runner.run(asyncio.sleep(seconds)) if isinstance(asked, Waiting) else time.sleep(seconds)
 
 

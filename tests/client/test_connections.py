@@ -70,7 +70,7 @@ def test_a_kept_connection_that_the_server_closed_is_not_noticed_by_the_caller(k
     with server(answer_and_leave) as here, client(kind, here.url, retries=0) as asked:
         for _ in range(5):
             asked.predict("flights", ROW)
-            rest(asked)
+            rest(asked, here=here)
     assert (len(here.got), here.connections) == (5, 5)
 
 
@@ -153,20 +153,20 @@ def test_a_server_that_dawdles_cannot_hold_a_call_beyond_its_time(kind: str):
     def drip(stream: socket.socket, got: Got) -> None:
         for byte in done(got):
             stream.sendall(bytes([byte]))
-            time.sleep(0.05)
+            time.sleep(0.5)
 
     with server(drip) as here, client(kind, here.url) as asked:
         began = time.monotonic()
         with pytest.raises(GatewayUnavailable, match="did not answer in time"):
-            asked.predict("flights", ROW, timeout=0.4)
-        assert time.monotonic() - began < 2
+            asked.predict("flights", ROW, timeout=1.0)
+        assert time.monotonic() - began < 30  # the whole reply would have taken two minutes
         assert len(here.got) == 1
 
 
 @both
 def test_nobody_there_is_a_clear_error(kind: str, free_port: Any):
     with (
-        client(kind, f"http://127.0.0.1:{free_port()}", timeout=0.5) as asked,
+        client(kind, f"http://127.0.0.1:{free_port()}", timeout=30, sleep=no_sleep(kind, [])) as asked,
         pytest.raises(GatewayUnavailable) as error,
     ):
         asked.predict("flights", ROW)
@@ -191,7 +191,7 @@ def test_an_early_no_to_a_large_body_is_heard(kind: str):
     thread = threading.Thread(target=answer_early)
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    with client(kind, url, retries=0, timeout=10) as asked, pytest.raises(Refused) as refused:
+    with client(kind, url, retries=0, timeout=60) as asked, pytest.raises(Refused) as refused:
         asked.predict_many("flights", [{"x": "y" * 1000}] * 5_000)
     assert refused.value.status == 413
     thread.join()
@@ -209,7 +209,7 @@ def test_a_reply_nobody_asked_for_ends_the_connection(kind: str):
     with server(answer_twice) as here, client(kind, here.url) as asked:
         for _ in range(3):
             asked.predict("flights", ROW)
-            rest(asked)
+            rest(asked, here=here)
     assert here.connections == 3
 
 
@@ -221,13 +221,13 @@ def test_tls_is_verified(kind: str, tmp_path: Path):
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     other.cert_pem.write_to_path(tmp_path / "other.pem")
     with server(well, tls=theirs) as here:
-        with client(kind, here.url, ca=tmp_path / "ca.pem", timeout=20) as asked:
+        with client(kind, here.url, ca=tmp_path / "ca.pem", timeout=60) as asked:
             for _ in range(3):
                 assert asked.predict("flights", ROW).id == "p0"
         assert here.connections == 1
         for ca in (tmp_path / "other.pem", None):
             with (
-                client(kind, here.url, ca=ca, retries=0, timeout=20) as asked,
+                client(kind, here.url, ca=ca, retries=0, timeout=60) as asked,
                 pytest.raises(GatewayUnavailable, match="CERTIFICATE_VERIFY_FAILED"),
             ):
                 asked.predict("flights", ROW)
@@ -266,7 +266,7 @@ def test_sixteen_threads_share_a_client_and_each_gets_its_own_answer():
         return True
 
     wrong: list[str] = []
-    with server(echo) as here, Client(here.url, timeout=30, connections=8, retries=10) as shared:
+    with server(echo) as here, Client(here.url, timeout=60, connections=8, retries=10) as shared:
 
         def ask(number: int) -> None:
             for turn in range(60):
@@ -287,10 +287,10 @@ def test_calls_beyond_the_connections_wait_for_one_and_no_longer_than_they_may()
     release = threading.Event()
 
     def hold(stream: socket.socket, got: Got) -> None:
-        release.wait(20)
+        release.wait(120)
         well(stream, got)
 
-    with server(hold) as here, Client(here.url, connections=1, timeout=20) as shared:
+    with server(hold) as here, Client(here.url, connections=1, timeout=60) as shared:
         first = threading.Thread(target=shared.predict, args=("flights", ROW))
         first.start()
         while not here.got:
@@ -308,11 +308,11 @@ def test_a_cancelled_call_leaves_no_connection_behind_and_takes_nobody_s_answer(
 
     def hold_the_first(stream: socket.socket, got: Got) -> None:
         if got.nth == 1:
-            release.wait(20)
+            release.wait(120)
         well(stream, got)
 
     async def story(url: str) -> None:
-        async with AsyncClient(url, timeout=20, connections=1) as asked:
+        async with AsyncClient(url, timeout=60, connections=1) as asked:
             await asked.predict("flights", ROW)
             task = asyncio.create_task(asked.predict("flights", ROW))
             while len(here.got) < 2:
@@ -337,7 +337,7 @@ def test_a_forked_child_makes_connections_of_its_own():
     program = """
         import os, sys, threading
         from leaven import Client
-        client = Client(sys.argv[1], timeout=20)
+        client = Client(sys.argv[1], timeout=60)
         assert client.predict("flights", {"x": 1}).id == "p0"
         client._pool._lock.acquire()
         child = os.fork()
@@ -349,7 +349,7 @@ def test_a_forked_child_makes_connections_of_its_own():
         client.close()
     """
     with server(well) as here:
-        subprocess.run([sys.executable, "-c", textwrap.dedent(program), here.url], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(program), here.url], check=True, timeout=120)
     assert [got.connection for got in here.got] == [0, 1, 0]
 
 
@@ -364,7 +364,7 @@ def test_the_environment_says_where_the_gateway_is(tmp_path: Path):
 
 def test_importing_the_client_imports_neither_asyncio_nor_numpy_nor_the_loop():
     program = "from leaven import Client; import sys; print(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
     loaded = set(said.stdout.split())
     assert "leaven.client.sync" in loaded
     assert not loaded & {

@@ -36,7 +36,7 @@ class Away:
 
 
 def until_empty(asked: Any) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while asked.spooled:
         assert time.monotonic() < end
         rest(asked)
@@ -66,10 +66,10 @@ def test_what_the_gateway_cannot_take_waits_and_is_delivered_in_the_background(k
 def test_nobody_waits_for_a_gateway_that_is_known_to_be_away(kind: str, tmp_path: Path):
     Spool(tmp_path, limit=10**6).append([SentReport("flights", "first", "delay", unit="u")])
     listening = socket.create_server(("127.0.0.1", 0))  # takes connections and never says a word
-    with client(kind, f"http://127.0.0.1:{listening.getsockname()[1]}", spool=tmp_path, timeout=1.0) as told:
+    with client(kind, f"http://127.0.0.1:{listening.getsockname()[1]}", spool=tmp_path, timeout=5) as told:
         began = time.monotonic()
         told.feedback("flights", name="delay", unit="u")
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 4
         assert told.spooled == 2
     listening.close()
 
@@ -153,7 +153,7 @@ def test_many_reports_go_in_parts_and_what_is_left_of_them_waits(kind: str, tmp_
         away.back = away.back and got.nth != 2
         away(stream, got)
 
-    with server(leave_after_two) as here, client(kind, here.url, spool=tmp_path, retries=0, timeout=20) as told:
+    with server(leave_after_two) as here, client(kind, here.url, spool=tmp_path, retries=0, timeout=60) as told:
         kept = told.feedback_many("flights", reports(*["u"] * 3_500))
         assert told.spooled == 1_500
         away.back = True

@@ -57,7 +57,7 @@ def logged(found: Installation, kind: type, *, name: str = "delay") -> list[Any]
     return [event for event in found.events() if isinstance(event, kind) and getattr(event, "name", name) == name]
 
 
-def until(holds: Callable[[], object], *, seconds: float = 30) -> None:
+def until(holds: Callable[[], object], *, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -67,7 +67,7 @@ def until(holds: Callable[[], object], *, seconds: float = 30) -> None:
 @both
 def test_ask_and_tell(kind: str, gateway: RunningGateway, installation: Installation):
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    with client(kind, gateway.url, timeout=20) as asked:
+    with client(kind, gateway.url, timeout=60) as asked:
         one = asked.predict("flights", ROW, unit="N1")
         many = asked.predict_many("flights", [ROW, ROW | {"dep_delay": None}, ROW], units=["N1", "N2", None])
         arm = asked.assign("flights", "N1")
@@ -77,6 +77,8 @@ def test_ask_and_tell(kind: str, gateway: RunningGateway, installation: Installa
     assert [many[0].answer, many[2].answer] == [one.answer, one.answer]
     assert len({one.id, *(each.id for each in many)}) == 4
     assert (arm.loop, arm.unit, arm.arm, arm.version, arm.revision) == ("flights", "N1", "champion", "1", 1)
+    assert (arm.propensity, arm.parameters) == (1.0, None)
+    until(lambda: any(each.id == arm.exposure for each in logged(installation, PredictionServed)))
     until(lambda: {each.id for each in logged(installation, PredictionServed)} >= {one.id, *(e.id for e in many)})
     (kept,) = logged(installation, FeedbackReceived, name=kind)
     assert (kept.id, kept.prediction, kept.value, kept.at) == (report, one.id, 31.0, 1_767_312_000_000_000)
@@ -84,14 +86,14 @@ def test_ask_and_tell(kind: str, gateway: RunningGateway, installation: Installa
 
 @both
 def test_one_key_is_one_prediction_however_often_it_is_asked(kind: str, gateway: RunningGateway):
-    with client(kind, gateway.url, timeout=20) as asked:
+    with client(kind, gateway.url, timeout=60) as asked:
         assert len({asked.predict("flights", ROW, unit="N1", key="order-17").id for _ in range(3)}) == 1
         assert len({asked.predict("flights", ROW, unit="N1").id for _ in range(3)}) == 3
 
 
 @both
 def test_refusals_name_what_was_wrong(kind: str, gateway: RunningGateway):
-    with client(kind, gateway.url, timeout=20) as asked:
+    with client(kind, gateway.url, timeout=60) as asked:
         for call, status, says in (
             (lambda: asked.predict("trains", ROW), 404, "trains"),
             (lambda: asked.predict("flights", ROW | {"dep_delay": "late"}), 400, "dep_delay"),
@@ -102,7 +104,6 @@ def test_refusals_name_what_was_wrong(kind: str, gateway: RunningGateway):
             assert refused.value.status == status
 
 
-@pytest.mark.timeout(120)
 def test_sixteen_threads_tell_everything_once_though_the_gateway_is_killed_in_the_middle(
     installation: Installation,
     tmp_path: Path,
@@ -143,7 +144,7 @@ def test_sixteen_threads_tell_everything_once_though_the_gateway_is_killed_in_th
             stop.set()
             for thread in threads:
                 thread.join()
-            shared.flush(timeout=30)
+            shared.flush(timeout=120)
             assert shared.spooled == 0
             until(lambda: {event.id for event in logged(installation, FeedbackReceived, name="sixteen")} >= told.keys())
     events = logged(installation, FeedbackReceived, name="sixteen")
@@ -175,7 +176,7 @@ def test_what_a_killed_process_had_spooled_is_delivered_by_the_next(
     told = [process.stdout.readline().strip() for _ in range(200)]
     process.send_signal(signal.SIGKILL)
     told += process.communicate()[0].split("\n")[:-1]
-    with Client(gateway.url, spool=tmp_path / "s", timeout=20) as after:
+    with Client(gateway.url, spool=tmp_path / "s", timeout=60) as after:
         after.flush()
         assert after.spooled == 0
     events = [event.id for event in logged(installation, FeedbackReceived, name="killed")]
@@ -191,7 +192,7 @@ def test_a_report_about_a_loop_nobody_serves_is_set_aside_and_the_rest_delivered
     with Client("http://127.0.0.1:1", spool=tmp_path, retries=0) as away:
         for loop in ("flights", "trains", "flights"):
             away.feedback(loop, unit="u", name="aside", id=f"{loop}-{away.spooled}")
-    with Client(gateway.url, spool=tmp_path, timeout=20) as back:
+    with Client(gateway.url, spool=tmp_path, timeout=60) as back:
         back.flush()
     assert [event.id for event in logged(installation, FeedbackReceived, name="aside")] == ["flights-0", "flights-2"]
     (aside,) = map(json.loads, (tmp_path / "rejected.ndjson").read_text().splitlines())
@@ -203,7 +204,7 @@ def test_a_hundred_tasks_share_an_asynchronous_client(gateway: RunningGateway, i
     rows = [ROW | {"dep_delay": number / 5} for number in range(100)]
 
     async def story() -> list[float]:
-        async with AsyncClient(gateway.url, timeout=30, connections=8) as shared:
+        async with AsyncClient(gateway.url, timeout=60, connections=8) as shared:
             alone = await asyncio.gather(*(shared.predict("flights", row) for row in rows))
             together = await shared.predict_many("flights", rows)
             await shared.feedback_many("flights", [Report(name="tasks", prediction_id=each.id) for each in alone])

@@ -33,6 +33,17 @@ def test_a_row_s_values_are_written_as_the_json_they_are():
     }  # fmt: skip
 
 
+def test_an_assignment_is_asked_for_with_what_is_known_of_the_unit():
+    asked = assign_request("prompts", "u1", context={"n": np.int64(3), "nan": float("nan")}, expose=False)
+    assert json.loads(asked.body) == {
+        "loop": "prompts",
+        "unit": "u1",
+        "context": {"n": 3, "nan": None},
+        "expose": False,
+    }
+    assert json.loads(assign_request("prompts", "u1").body) == {"loop": "prompts", "unit": "u1"}
+
+
 def test_units_go_with_rows():
     rows = [{"x": 1}, {"x": 2}]
     assert json.loads(predict("m", rows, ["a", None], "k").body)["units"] == ["a", None]
@@ -63,6 +74,8 @@ def test_a_loop_s_name_cannot_leave_its_place_in_the_path():
         (lambda: predict("m", [{"x": 1}], ["a", "b"], "k"), "units: 2 units for 1 rows"),
         (lambda: predict("m", [{"x": 1}], [None], "a\r\nhost: b"), "key: "),
         (lambda: assign_request("m", "\ud800"), "unit: "),
+        (lambda: assign_request("m", ""), "unit: it is empty"),
+        (lambda: assign_request("m", "u", context={"x": object()}), "context: "),
         (lambda: address_of("localhost:8080"), "url: "),
         (lambda: address_of("ftp://host"), "url: "),
         (lambda: address_of("http://host:port"), "url: "),

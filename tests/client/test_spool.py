@@ -176,7 +176,7 @@ def writer(folder: Path, name: str, *count: str) -> subprocess.Popen[str]:
 def test_processes_share_a_folder_and_each_keeps_its_order(tmp_path: Path):
     processes = [writer(tmp_path, name, "300") for name in "abc"]
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         assert process.returncode == 0
     found = ids(Spool(tmp_path, limit=1))
     assert len(found) == 900
@@ -244,7 +244,7 @@ def test_a_child_forked_while_the_spool_is_locked_can_write(tmp_path: Path):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         spool.append([SentReport("m", "parent", "n", unit="u")])
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], check=True, timeout=120)
     assert ids(Spool(tmp_path, limit=1)) == ["child", "parent"]
 
 

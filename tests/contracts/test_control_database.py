@@ -94,7 +94,7 @@ def test_processes_that_write_at_once_neither_fail_nor_take_a_number_twice(share
     with shared.write() as connection:
         a_version(connection)
     processes = [subprocess.Popen([sys.executable, "-c", WRITER, shared_url, "25", str(who)]) for who in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(180) for process in processes] == [0, 0, 0]
     with shared.read() as connection:
         assert [record.number for record in versions.versions(connection, "flights")] == list(range(1, 77))
         spans = aliases.history(connection, "flights", "champion")

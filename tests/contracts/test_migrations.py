@@ -166,7 +166,7 @@ def test_a_migration_that_is_broken_off_leaves_nothing(tmp_path: Path, monkeypat
 
 def test_processes_that_start_together_on_nothing_all_succeed(shared_url: str):
     processes = [subprocess.Popen([sys.executable, "-c", MIGRATE, shared_url]) for _ in range(4)]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    assert [process.wait(180) for process in processes] == [0] * 4
     database = ControlDatabase(shared_url)
     with database.write() as connection:
         assert a_version(connection) == 1

@@ -13,7 +13,7 @@ from leaven.controller import state
 from leaven.controller.people import promote_by_hand, request_cancel, roll_back
 from leaven.controller.refreshes import InlineRunner, carry_out, noter
 from leaven.controller.steps import STEP_NAMES, run_step
-from leaven.curation import AllHistory
+from leaven.curation import AllHistory, Recent
 from leaven.curation.snapshot import Snapshot, SnapshotChanged, examples_digest, read_holdout, read_snapshot
 from leaven.duration import instant
 from leaven.learners import ScikitLearn
@@ -274,3 +274,26 @@ def test_a_refresh_that_cannot_learn_fails_with_its_reason_and_the_next_one_may_
     driver.run(15)
     assert driver.refreshes()[-1].state != "failed"
     assert driver.alias("champion") is not None
+
+
+@pytest.mark.parametrize(("arms", "plan"), [("all", None), ("champion", Stateful()), ("own", None)])
+def test_a_version_learns_from_the_arms_that_its_loop_names_and_its_lineage_says_which(arms, plan):
+    other = {"learner": ONWARDS, "plan": plan} if plan is not None else {}
+    driver = Watched(a_loop(data=Recent("8d", arms=arms), **other), a_past(24, turns_on=4)).run(17)
+    with driver.database.read() as connection:
+        made = versions.versions(connection, "shop")
+        held = {one.snapshot: snapshots.snapshot(connection, one.snapshot).definition for one in made}
+        lines = {one.number: versions.ancestry(connection, "shop", one.number) for one in made}
+    seen = set()
+    for one in made:
+        kept = msgspec.convert(held[one.snapshot], Snapshot)
+        examples = read_snapshot(kept, driver.log, driver.loop.label)  # raises where it reads otherwise now
+        arm, version = examples.predictions.arm, examples.predictions.version
+        assert kept.served == {name: (arm == name).sum() for name in set(arm)} == one.lineage["served"]
+        assert {stretch.arms for stretch in kept.stretches} == {arms}
+        if arms == "own" and kept.lineage:
+            assert tuple(map(str, lines[int(kept.lineage[0])])) == kept.lineage
+            assert set(version) <= {"", *kept.lineage}
+        seen |= set(arm)
+    assert len(made) > 2
+    assert ("canary" in seen) is (arms != "champion")

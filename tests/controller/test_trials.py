@@ -6,15 +6,20 @@ from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
+import numpy as np
 import pytest
 
-from leaven.controller import state
+from leaven.controller import self_testing, state
 from leaven.controller.people import promote_by_hand, prove
+from leaven.controller.self_testing import latest, salt_for
 from leaven.controller.trials import _step_of_stage, begin_trial, reconcile_trial
 from leaven.controller.verify import judged_again
 from leaven.events import Label
+from leaven.events.columns import column_time
 from leaven.experiments import Canary, Shadow
+from leaven.experiments import self_test as self_test_of_salts
 from leaven.experiments.assignment import POSITIONS
+from leaven.experiments.self_test import SelfTest
 from leaven.registry import aliases, loops, versions
 from tests.controller.pasts import Scripted, Watched, a_loop, a_past, day
 
@@ -279,3 +284,66 @@ def test_a_question_that_is_edited_under_a_trial_ends_it_without_a_verdict(edit,
     ended = reconcile_trial(driver.parts, replace(driver.loop, **edit), driver.trial(), now=driver.now)
     assert ended.state == "stopped"
     assert says in driver.decisions("trial")[-1].why
+
+
+def test_a_trial_begins_with_a_salt_that_was_tested_and_keeps_what_was_seen():
+    driver, trial = a_trial()
+    begun = next(each for each in driver.decisions("trial") if each.outcome == "begin")
+    found = msgspec.convert(begun.evidence["self_test"], SelfTest)
+    assert (found.passed, found.salt) == (True, trial.salt)
+    assert trial.salt == f"shop/{trial.id}" == driver.table().salt
+    with driver.database.read() as connection:
+        assert state.find_trial(connection, trial.id) == trial
+    assert found.units > 150  # of 200 users
+    assert [round(each.planned, 2) for each in found.tries[0].shares] == [0.3, 0.6]
+    assert all(each.alike is not None for each in found.tries[0].shares)
+    assert found.why in begun.why
+
+
+def test_the_latest_units_are_tested_on_their_loss_under_the_champion():
+    driver, _ = a_trial()
+    now = driver.now
+    examples = latest(driver.log, driver.loop, now=now)
+    assert (examples.predictions.at < column_time(now - driver.loop.label.window)).all()
+    found = salt_for(driver.parts, driver.loop, "shop-t9", now=now, step=1)
+    judged = examples.mature().predictions
+    served = judged.arm == "champion"
+    assert found.with_loss == len(set(judged.unit[served & ~np.isnan(judged.answer)]))
+    assert found.units == len(set(examples.predictions.unit))
+    assert found.tries[0].independence is not None  # there is a trial before it
+    again = salt_for(driver.parts, driver.loop, "shop-t9", now=now, step=1)
+    assert again == found
+
+
+def test_no_more_of_the_log_is_tested_on_than_is_needed(monkeypatch):
+    driver, _ = a_trial()
+    monkeypatch.setattr(self_testing, "MOST_ROWS", 50)
+    asked = []
+    examples = driver.log.examples
+
+    def noted(span, *rest, **named):
+        asked.append(span)
+        return examples(span, *rest, **named)
+
+    monkeypatch.setattr(driver.log, "examples", noted)
+    few = latest(driver.log, driver.loop, now=driver.now)
+    assert len(few) == 50
+    assert len(asked) <= 2
+    assert (few.predictions.at >= column_time(driver.now - timedelta(days=2))).all()
+
+
+@pytest.mark.parametrize("kind", ["shadow", "canary"])
+def test_an_unlucky_salt_is_replaced_and_the_units_are_dealt_by_the_next(kind, monkeypatch):
+    alike = self_test_of_salts.ALIKE_ALPHA
+
+    def unlucky_first(*given, salt, **named):
+        monkeypatch.setattr(self_test_of_salts, "ALIKE_ALPHA", alike if salt.endswith("/2") else 1.1)
+        return tried(salt, *given, **named)
+
+    tried = self_test_of_salts._tried
+    monkeypatch.setattr(self_test_of_salts, "_tried", lambda salt, *rest: unlucky_first(*rest, salt=salt))
+    driver, trial = a_trial(kind)
+    assert trial.salt == f"shop/{trial.id}/2" == driver.table().salt
+    begun = next(each for each in driver.decisions("trial") if each.outcome == "begin")
+    assert [each["passed"] for each in begun.evidence["self_test"]["tries"]] == [False, True]
+    assert "salt 2" in begun.why

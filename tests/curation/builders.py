@@ -35,9 +35,13 @@ def some_examples(
     days: Any = None,
     mature: Any = True,
     ids: Any = None,
+    exposed: Any = False,
     features: dict[str, Any] | None = None,
 ) -> Examples:
-    """One example per label, an hour apart where `days` does not say otherwise; each of a unit of its own."""
+    """One example per label, an hour apart where `days` does not say otherwise; each of a unit of its own.
+
+    An answer of NaN is a failure, but for rows that are `exposed`.
+    """
     rows = len(label)
 
     def every(value: Any) -> Any:
@@ -45,16 +49,18 @@ def some_examples(
 
     elapsed = np.arange(rows) / 24 if days is None else np.asarray(days, dtype=float)
     at = column_time(START) + (elapsed * 86_400_000_000).astype("m8[us]")
+    answers = np.where(exposed, np.nan, 0.5) if answer is None else np.asarray(answer, dtype=float)
+    fine = ~np.isnan(answers) | exposed
     served = Predictions(
         id=every([f"p{row:05d}" for row in range(rows)] if ids is None else ids),
         at=at,
         unit=every([f"u{row:05d}" for row in range(rows)] if unit is None else unit),
         arm=every(arm),
         version=every(version),
-        answer=np.full(rows, 0.5) if answer is None else np.asarray(answer, dtype=float),
+        answer=np.broadcast_to(answers, rows),
         propensity=np.ones(rows),
         seconds=np.zeros(rows),
-        error=objects([None] * rows),
+        error=objects([None if each else "failed" for each in np.broadcast_to(fine, rows)]),
         features=features or {"x": np.arange(rows, dtype=float)},
     )
     return Examples(served, Labels(np.asarray(label, dtype=float), np.broadcast_to(mature, rows).copy(), at))

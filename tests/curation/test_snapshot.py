@@ -60,6 +60,20 @@ def test_only_mature_examples_with_a_label_are_learnt_from():
     assert read_snapshot(a_snapshot(), Source(examples), RULE).predictions.id.tolist() == ["p00000", "p00003"]
 
 
+def test_exposures_are_not_learnt_from_and_what_was_imported_is():
+    label = np.array([1.0, 0.0, 1.0, 0.0])
+    examples = some_examples(
+        label, answer=[0.5, np.nan, np.nan, np.nan], exposed=[False, True, True, False],
+        arm=["champion", "champion", "imported", "champion"], days=[1, 2, 3, 4],
+    )  # fmt: skip
+    kept = ["p00000", "p00002", "p00003"]  # rows on which the model failed are rows all the same
+    assert read_snapshot(a_snapshot(), Source(examples), RULE).predictions.id.tolist() == kept
+    assert (
+        read_holdout(a_snapshot(until=1, holdout=Span(day(1), day(9))), Source(examples), RULE).predictions.id.tolist()
+        == kept
+    )
+
+
 def test_the_holdout_is_kept_from_the_snapshot():
     snapshot = a_snapshot(until=20, holdout=Span(day(20), day(22)))
     held = read_holdout(snapshot, Source(thirty_days()), RULE)

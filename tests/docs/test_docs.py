@@ -131,7 +131,7 @@ class Reader:
             cwd=self._folder,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=300,
             check=False,
         )
 
@@ -147,7 +147,7 @@ class Reader:
                 start_new_session=True,
             )
         self._stack.callback(self._interrupt, block, server, output)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self._answers():
             assert server.poll() is None, f"{block.where}: the server ended\n{output.read_text()}"
             assert time.monotonic() < deadline, f"{block.where}: the server never answered\n{output.read_text()}"
@@ -163,7 +163,7 @@ class Reader:
     def _interrupt(self, block: Block, server: subprocess.Popen[bytes], output: Path) -> None:
         server.send_signal(signal.SIGINT)
         try:
-            server.wait(timeout=30)
+            server.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()

@@ -153,7 +153,7 @@ def rotten_file(home: Path) -> None:
 def dead_writer(home: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from tests.storage.builders import a_log, a_label\n"
-        "log = a_log(Path(sys.argv[1]), seal_seconds=60); log.append_durably([a_label('late')]).result(10)\n"
+        "log = a_log(Path(sys.argv[1]), seal_seconds=60); log.append_durably([a_label('late')]).result(60)\n"
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, home], check=False, env=os.environ | {
@@ -168,7 +168,7 @@ def empty_writer(home: Path) -> None:
 
 def waiting(home: Path) -> None:
     log = a_log(home, seal_seconds=60)
-    log.append_durably([a_label("late")]).result(10)
+    log.append_durably([a_label("late")]).result(60)
     log.close()
     (sealed,) = (home / "wal").glob("*/*.sealed")
     os.utime(sealed, (time.time() - 900, time.time() - 900))
@@ -416,12 +416,12 @@ def silent_server() -> Iterator[int]:
 
 def test_a_database_that_never_answers_costs_its_time_and_no_more(home: Path, silent_server: int, leaven):
     began = time.monotonic()
-    ran = leaven("doctor", "--home", home, "--json", "--seconds", 1.5,
+    ran = leaven("doctor", "--home", home, "--json", "--seconds", 6,
                  LEAVEN_DATABASE=f"postgresql+psycopg://x@127.0.0.1:{silent_server}/x")  # fmt: skip
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90
     assert ran.returncode == 1
     results = {each["check"]: each for each in json.loads(ran.stdout)["checks"]}
-    assert results["database"]["summary"] == "did not end within 1.5 s"
+    assert results["database"]["summary"] == "did not end within 6 s"
     assert results["lake"]["state"] == "healthy"
 
 
@@ -429,7 +429,7 @@ def test_a_check_that_breaks_is_no_verdict_about_the_rest(home: Path):
     def broken(subject: Subject) -> Examined:
         raise ZeroDivisionError("so")
 
-    results = examine(subject_of(home), {"broken": broken, "disk": CHECKS["disk"]}, seconds=5, timer=time.perf_counter)
+    results = examine(subject_of(home), {"broken": broken, "disk": CHECKS["disk"]}, seconds=60, timer=time.perf_counter)
     assert [result.state for result in results] == ["failed", "healthy"]
     assert found(results[0]).what == "ZeroDivisionError: so"
 

@@ -90,7 +90,7 @@ def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     try:
         yield server
     finally:

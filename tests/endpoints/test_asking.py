@@ -48,7 +48,7 @@ def run(endpoint: Endpoint, work: Callable[[Asking], Awaitable[Any]], **variable
         return runner.run(awaited())
 
 
-def ask(endpoint: Endpoint, *, times: int = 1, columns: Any = None, seconds: float = 1.0) -> list[Any]:
+def ask(endpoint: Endpoint, *, times: int = 1, columns: Any = None, seconds: float = 30.0) -> list[Any]:
     """Ask one after the other over one pool: answers, or failures."""
 
     async def all_of_them(asking: Asking) -> list[Any]:
@@ -71,19 +71,20 @@ def test_questions_one_after_the_other_share_a_connection():
 
 
 def test_no_more_are_under_way_than_it_may_have_and_no_more_wait():
-    most = 0
-    now = 0
+    most = now = came = 0
 
     async def slowly(asked: Asked, writer: Writer) -> Reply:
-        nonlocal most, now
-        now += 1
+        nonlocal most, now, came
+        now, came = now + 1, came + 1
         most = max(most, now)
-        await asyncio.sleep(0.05)
+        while now < 3 and came < 7:  # company comes as long as there is some
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)  # time for more than there may be
         now -= 1
         return http(outputs([1.0, 1.0]))
 
     async def many(asking: Asking) -> list[Any]:
-        questions = (asking.answers(ROWS, 2, seconds=5) for _ in range(12))
+        questions = (asking.answers(ROWS, 2, seconds=60) for _ in range(12))
         return await asyncio.gather(*questions, return_exceptions=True)
 
     with serving(slowly) as server:
@@ -247,7 +248,7 @@ def test_a_question_that_is_given_up_leaves_its_place_to_others():
             await asyncio.sleep(0.01)
         given_up.cancel()
         await asyncio.wait([given_up])
-        said = await asking.answers(ROWS, 2, seconds=5)
+        said = await asking.answers(ROWS, 2, seconds=60)
         return said.tolist(), asking.pool.under_way, asking.pool.waiting
 
     with serving(first_hangs) as server:
@@ -289,7 +290,7 @@ def test_headers_come_from_where_their_values_are(tmp_path: Path):
     headers = (Header("Authorization", env="TOKEN", before="Bearer "), Header("X-Key", file=str(token)))
     with serving(doubles) as server:
         endpoint = an_endpoint(server.url, headers=headers)
-        run(endpoint, lambda asking: asking.answers(ROWS, 2, seconds=5), TOKEN="secret")
+        run(endpoint, lambda asking: asking.answers(ROWS, 2, seconds=60), TOKEN="secret")
         sent = server.asked[0].headers
         assert (sent["authorization"], sent["x-key"]) == ("Bearer secret", "from-a-file")
         (failed,) = ask(endpoint)
@@ -301,7 +302,7 @@ def test_a_header_value_that_would_make_another_header_is_not_sent():
     with serving(doubles) as server:
         endpoint = an_endpoint(server.url, headers=(Header("X-Key", env="KEY"),))
         with pytest.raises(EndpointFailed, match="what no header can"):
-            run(endpoint, lambda asking: asking.answers(ROWS, 2, seconds=5), KEY="a\r\nX-Evil: 1")
+            run(endpoint, lambda asking: asking.answers(ROWS, 2, seconds=60), KEY="a\r\nX-Evil: 1")
         assert not server.asked
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leaven.experiments.counting import failed_rows
 from leaven.experiments.evidence import CanaryEvidence, arm_evidence, canary_evidence
 from leaven.experiments.side_by_side import Segment, ShadowEvidence, report, shadow_evidence
 from leaven.experiments.trial import evidence_digest
@@ -73,12 +74,12 @@ def test_the_shadows_evidence_is_what_counting_by_hand_gives(rows):
 
 
 def test_a_row_failed_if_it_has_an_error_or_no_number_for_an_answer():
-    answers, errors = [0.5, np.nan, 0.5, np.nan], [None, None, "late", "late"]
+    answers, errors = [0.5, np.nan, 0.5, np.nan], [None, "no number", "late", "late"]
     examples = some_examples(np.zeros(4), answer=answers)
     served = replace(examples.predictions, error=objects(errors), seconds=np.array([0.1, 0.2, 0.3, 0.4]))
     ours = arm_evidence(replace(examples, predictions=served), "brier")
     assert (ours.failures, ours.failed_units, ours.loss.count) == (3, 3, 1)
-    assert ours.reasons == {"late": 2, "the answer is no number": 1}
+    assert ours.reasons == {"late": 2, "no number": 1}
     assert ours.seconds == log_counts(np.array([0.1]))
 
 
@@ -134,6 +135,15 @@ def test_rare_values_are_counted_together():
     segments = shadow_evidence(pairs, "brier").segments["c"]
     assert list(segments) == [f"c{number:02}" for number in range(12)] + ["(others)"]
     assert sum(each.pairs for each in segments.values()) == sum(each.flips for each in segments.values()) == 100
+
+
+def test_an_exposure_is_a_request_and_no_failure():
+    met = some_examples([1.0, 0.0, 1.0, np.nan], answer=[np.nan, np.nan, 0.5, np.nan], unit=list("abcc"),
+                        exposed=[True, False, False, True], arm="canary")  # fmt: skip
+    assert failed_rows(met.predictions).tolist() == [False, True, False, False]
+    canary = canary_evidence(met, "brier").canary
+    assert (canary.requests, canary.failures, canary.units, canary.failed_units) == (4, 1, 3, 1)
+    assert canary.loss.count == 1
 
 
 def test_the_loss_is_that_of_the_metric_that_is_named():

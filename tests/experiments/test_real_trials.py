@@ -92,3 +92,26 @@ def test_a_field_experiment_has_its_published_effect(shared_data, tmp_path, caps
     assert row["difference"] == pytest.approx(0.451, abs=0.003)
     assert (row["control_mean"], row["arm_mean"]) == pytest.approx((0.339, 0.789), abs=0.004)
     assert answer["verdict"]["decision"] == "promote"
+
+
+def test_a_field_experiment_in_villages_has_clustered_errors(shared_data, tmp_path, capsys):
+    """Thornton (2008): +45 points; people of a village are alike. Oracle: statsmodels' errors, clustered by village."""
+    api = pytest.importorskip("statsmodels.api")
+    path = shared_data / "thornton_incentives" / "thornton.parquet"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    data = pd.read_parquet(path).dropna(subset=["got", "any", "villnum"])
+    ours = tmp_path / "thornton.csv"
+    data.astype({"any": int}).to_csv(ours, index=False)
+    with pytest.raises(SystemExit):
+        main(["trial", "analyze", str(ours), "--arm", "any", "--control", "0", "--metric", "got", "--cluster",
+              "villnum", "--shares", "0=623,1=2211", "--json"])  # fmt: skip
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    theirs = api.OLS(data["got"], api.add_constant(data["any"])).fit(
+        cov_type="cluster", cov_kwds={"groups": data["villnum"]}
+    )
+    assert data["villnum"].nunique() == 119  # the file names 124, of people with an outcome and a known village 119
+    assert row["difference"] == pytest.approx(theirs.params["any"], rel=1e-9)
+    assert row["standard_error"] == pytest.approx(theirs.bse["any"], rel=0.002)
+    assert row["estimator"] == "mean, over clusters"
+    assert row["n"] == [108, 118]

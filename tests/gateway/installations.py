@@ -143,7 +143,9 @@ class Installation:
 
 @contextmanager
 def installation_in(folder: Path, artifacts: Mapping[str, ModelArtifact], **environment: str) -> Iterator[Installation]:
-    settings = settings_from({"LEAVEN_SEAL_SECONDS": "0.2"} | environment, home=folder / "home")
+    settings = settings_from(
+        {"LEAVEN_SEAL_SECONDS": "0.2", "LEAVEN_CHALLENGER_SECONDS": "60"} | environment, home=folder / "home"
+    )
     settings.home.mkdir()
     database = ControlDatabase(settings.database)
     database.migrate()
@@ -193,9 +195,9 @@ class RunningGateway:
 
     def ask(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Reply:
         connection = (
-            HTTPConnection(self.address, timeout=20)
+            HTTPConnection(self.address, timeout=60)
             if self.context is None
-            else HTTPSConnection(self.address, timeout=20, context=self.context)
+            else HTTPSConnection(self.address, timeout=60, context=self.context)
         )
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -214,7 +216,7 @@ class RunningGateway:
     def status(self) -> Any:
         return self.ask("GET", "/v1/status").json
 
-    def until(self, holds: Callable[[Any], bool], *, seconds: float = 10) -> Any:
+    def until(self, holds: Callable[[Any], bool], *, seconds: float = 60) -> Any:
         """Wait until the status is as wanted."""
         end = time.monotonic() + seconds
         while True:
@@ -261,7 +263,7 @@ def gateway_on(
             facts = json.loads(line)
             url = facts["url"].replace("//0.0.0.0:", "//127.0.0.1:")
             running = RunningGateway(url, process, context, grpc=facts.get("grpc", ""))
-            end = time.monotonic() + 90  # starting a worker takes a second of a core that many may share
+            end = time.monotonic() + 180  # starting a worker takes a second of a core that many may share
             while not running.is_ready():
                 assert time.monotonic() < end, errors.read_text()
                 time.sleep(0.02)
@@ -269,7 +271,7 @@ def gateway_on(
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(60)
             finally:
                 process.kill()
                 assert process.stdout is not None

@@ -44,10 +44,10 @@ class EatsMemory(ClassifierMixin, BaseEstimator):
 
 
 class SlowToLoad(ClassifierMixin, BaseEstimator):
-    """Takes some seconds to load."""
+    """Takes a minute to load."""
 
     def __setstate__(self, state):
-        time.sleep(6)
+        time.sleep(60)
         super().__setstate__(state)
 
     def predict_proba(self, matrix):

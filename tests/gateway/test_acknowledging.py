@@ -30,7 +30,7 @@ def test_what_is_handed_over_at_the_same_time_is_one_matter_for_the_log() -> Non
     log = CountedLog()
 
     async def both() -> None:
-        acknowledging = Acknowledging(log, seconds=5)
+        acknowledging = Acknowledging(log, seconds=60)
         await asyncio.gather(*(acknowledging.keep([a_label(f"p{i}"), a_label(f"q{i}")]) for i in range(50)))
         await acknowledging.keep([a_label("later")])
 
@@ -43,7 +43,7 @@ def test_one_that_cannot_be_written_down_harms_no_other(tmp_path: Path) -> None:
     log = a_log(tmp_path)
 
     async def three() -> list[object]:
-        acknowledging = Acknowledging(log, seconds=5)
+        acknowledging = Acknowledging(log, seconds=60)
         events = [a_label("a"), a_label("b", source="\ud800"), a_label("c")]
         return await asyncio.gather(*(acknowledging.keep([each]) for each in events), return_exceptions=True)
 
@@ -59,7 +59,7 @@ def test_who_waits_too_long_is_told_and_disturbs_nobody(tmp_path: Path, monkeypa
 
     async def impatient() -> list[object]:
         late = Acknowledging(log, seconds=0.05)
-        patient = Acknowledging(log, seconds=5)
+        patient = Acknowledging(log, seconds=60)
         with log._changed:  # the log's thread cannot write meanwhile
             waiting = [asyncio.ensure_future(each.keep([a_label()])) for each in (late, late, patient)]
             await asyncio.sleep(0.2)
@@ -77,7 +77,7 @@ def test_a_log_that_refuses_refuses_all_who_wait(tmp_path: Path) -> None:
     log.close()
 
     async def ask() -> list[object]:
-        acknowledging = Acknowledging(log, seconds=5)
+        acknowledging = Acknowledging(log, seconds=60)
         return await asyncio.gather(*(acknowledging.keep([a_label()]) for _ in range(3)), return_exceptions=True)
 
     assert all(isinstance(each, LogUnavailable) for each in asyncio.run(ask()))

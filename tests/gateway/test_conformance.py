@@ -43,7 +43,7 @@ class Served:
 
     def logged(self, prediction_id: str) -> PredictionServed:
         """The record of a prediction, once it is on the disk."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             for event in self.installation.events():
                 if isinstance(event, PredictionServed) and event.id == prediction_id:
@@ -60,7 +60,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, artifacts_made: Mapping[str
         installation.publish(loop="types", champion="types-1", schema=TYPES)
         installation.publish(loop="ruled", champion="ruled-1", schema=RULED)
         with gateway_on(installation.settings) as gateway:
-            gateway.until(lambda status: len(status["tables"]) == 3, seconds=60)
+            gateway.until(lambda status: len(status["tables"]) == 3)
             yield Served(gateway, installation)
 
 

@@ -146,7 +146,7 @@ def poster(connection: HTTPConnection) -> Callable[[str, bytes, dict[str, str]],
 
 
 def ask_at_random(gateway: RunningGateway, examples: int) -> None:
-    connection = HTTPConnection(gateway.address, timeout=30)
+    connection = HTTPConnection(gateway.address, timeout=60)
     post = poster(connection)
     seen: set[int] = set()
 

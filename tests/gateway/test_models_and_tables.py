@@ -29,7 +29,7 @@ class Shelf:
     def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
         self.opened.append((artifact, apart))
         if artifact in self.slow:
-            assert self.slow[artifact].wait(20)
+            assert self.slow[artifact].wait(60)
         if "broken" in artifact:
             raise OSError("no such file")
         return an_answerer(Says(float))
@@ -112,7 +112,7 @@ def test_a_version_that_is_slow_to_load_holds_up_neither_other_loops_nor_the_rol
     shelf.slow["artifact 2"].set()
     for thread in threading.enumerate():
         if thread.name.startswith("open "):
-            thread.join(20)
+            thread.join(60)
     assert host.revisions() == {"loop": 3, "other": 2}
 
 

@@ -55,11 +55,11 @@ class Collector:
 
     def close(self) -> None:
         self.server.shutdown()
-        self.thread.join(10)
+        self.thread.join(60)
         self.server.server_close()
 
     def until(self, name: str) -> Any:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while True:
             for span in self.spans:
                 if span.name == name:

@@ -65,7 +65,7 @@ def mlserver_with(
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -112,7 +112,7 @@ def _wait(running: RunningMLServer, models: list[str], log: Path) -> None:
 
 
 def _is_ready(port: int, path: str) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

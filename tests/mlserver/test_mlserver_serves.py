@@ -25,7 +25,7 @@ def test_mlserver_answers_what_the_estimator_answers(tmp_path: Path) -> None:
         "outputs": [{"name": "predict_proba"}],
     }
     with mlserver_with(tmp_path, {"logistic": estimator}) as server:
-        connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("GET", "/v2")
         assert json.loads(connection.getresponse().read())["version"] == "1.7.1"
         connection.request("POST", "/v2/models/logistic/infer", json.dumps(asked), {"content-type": "application/json"})

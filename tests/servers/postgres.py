@@ -43,7 +43,7 @@ class PostgresServer:
                 [self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *options],
                 stdout=log, stderr=log, cwd=self.folder, **_as_nobody(),
             )  # fmt: skip
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < end, (self.folder / "log").read_text()
@@ -53,7 +53,7 @@ class PostgresServer:
         import psycopg
 
         try:
-            psycopg.connect(self.url, connect_timeout=2).close()
+            psycopg.connect(self.url, connect_timeout=10).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -62,7 +62,7 @@ class PostgresServer:
         """End it at once; every connection breaks, as when its machine goes down."""
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def empty(self) -> None:

@@ -57,7 +57,7 @@ def s3() -> Iterator[S3Server]:
     )  # fmt: skip
     server = S3Server(port, process)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not _answers(port):
             assert process.poll() is None, "moto's server did not start: pip install 'leaven[dev]'"
             assert time.monotonic() < end, "moto's server does not answer"

@@ -11,6 +11,7 @@ from scipy import integrate, stats
 from leaven.stats.corrections import benjamini_hochberg, holm
 from leaven.stats.failures import more_failures_evidence
 from leaven.stats.shrinkage import shrunk
+from tests.stats.simulated_trials import a_canary
 
 FIVE = (0.001, 0.012, 0.019, 0.041, 0.2)
 
@@ -37,13 +38,6 @@ def test_evidence_of_failures_is_the_mixture_it_stands_for():
     theirs = integrate.quad(ratio, share, 1)[0] / prior.sf(share)
     assert more_failures_evidence(y, x, share=share) == pytest.approx(theirs, rel=1e-8)
     assert more_failures_evidence(0, 0, share=share) == 1.0
-
-
-def a_canary(rates, *, seconds, trials, seed):
-    """Cumulative failures of control and canary at each second: 50 requests a second, a tenth to the canary."""
-    rng = np.random.default_rng(seed)
-    return [rng.binomial(requests, rate, (trials, seconds)).cumsum(axis=1)
-            for requests, rate in zip((45, 5), rates, strict=True)]  # fmt: skip
 
 
 def test_a_canary_that_fails_four_times_as_often_is_caught_within_three_minutes():  # power, median of 1,000

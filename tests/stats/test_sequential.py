@@ -32,6 +32,7 @@ from leaven.stats.confidence_sequence import (
 from leaven.stats.estimate import mean_estimate
 from leaven.stats.group_sequential import GroupSequential, looks_until
 from leaven.stats.moments import Moments
+from tests.stats.simulated_trials import daily, effect_found_by_a_single_look, group_sequential_bounds
 
 FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -75,6 +76,13 @@ def test_a_single_look_at_the_end_is_a_fixed_test():
     assert boundaries([1.0], alpha=0.05, sides=1)[0] == pytest.approx(norm.ppf(0.95))
 
 
+def test_worked_case_8_power_of_a_single_look():
+    """Of 697.676490 units each, an effect of 0.15 deviations is found in 80 % of trials."""
+    drift = 0.15 * math.sqrt(697.676490 / 2)
+    bounds = boundaries([1.0], alpha=0.05)
+    assert crossing_probability([1.0], bounds, drift=drift)[-1] == pytest.approx(0.8, abs=1e-8)
+
+
 def test_looks_ahead_do_not_change_the_boundaries_behind():
     assert boundaries(FIFTHS, alpha=0.05)[:3] == boundaries(FIFTHS[:3], alpha=0.05)
 
@@ -109,44 +117,16 @@ def test_a_larger_plan_makes_up_for_the_looks():
     assert 1 < factor < 1.06
 
 
-def daily(days, *, trials, effect, binary, seed, per_day=500):
-    """Differences in standard errors at the end of each day, and units of both arms, from daily sums alone."""
-    rng, shape = np.random.default_rng(seed), (2, trials, days)
-    if binary:
-        hits = rng.binomial(per_day, np.array([0.1, 0.1 + effect])[:, None, None], shape)
-        total, squares = hits, hits
-    else:
-        means = rng.normal(np.array([0, effect])[:, None, None], 1 / math.sqrt(per_day), shape)
-        total, squares = per_day * means, rng.chisquare(per_day - 1, shape) + per_day * means**2
-    n = per_day * np.arange(1, days + 1)
-    mean = total.cumsum(axis=2) / n
-    variance = (squares.cumsum(axis=2) - n * mean**2) / (n - 1)
-    return (mean[1] - mean[0]) / np.sqrt(variance.sum(axis=0) / n), 2 * n
-
-
-def effect_found_by_a_fixed_test(*, binary):
-    """What a single look after 14 days finds in 80 % of trials."""
-    spread = math.sqrt(2 * (0.09 if binary else 1) / 7_000)
-    return (norm.ppf(0.975) + norm.ppf(0.8)) * spread
-
-
-def crossed(z, rule_of_day):
-    return np.abs(z) >= [rule_of_day(day) for day in range(1, z.shape[1] + 1)]
-
-
-def sequential_14(day):
-    return GroupSequential(tuple(k / 14 for k in range(1, day + 1))).critical(math.inf, 0)
-
-
 @pytest.mark.parametrize("binary", [False, True])
 def test_14_daily_looks_promote_falsely_in_at_most_5_5_percent_and_keep_the_power(binary):
-    """Calibration and power of the group-sequential test: 20,000 and 10,000 trials."""
+    """Calibration and power of the group-sequential test, where one look at the end has 80 %: 20,000 trials each."""
+    bounds = group_sequential_bounds()
     null, _ = daily(14, trials=20_000, effect=0, binary=binary, seed=11)
-    assert crossed(null, sequential_14).any(axis=1).mean() <= 0.055
-    effect = effect_found_by_a_fixed_test(binary=binary)
-    found, _ = daily(14, trials=10_000, effect=effect, binary=binary, seed=12)
-    assert crossed(found, sequential_14).any(axis=1).mean() >= (0.75 if binary else 0.77)
-    assert crossed(null, lambda day: 1.959964).any(axis=1).mean() > 0.2  # what reading a t-test daily would do
+    assert (np.abs(null) >= bounds).any(axis=1).mean() <= 0.055
+    assert (np.abs(null) >= 1.959964).any(axis=1).mean() > 0.2  # what reading a t-test daily would do
+    found, _ = daily(14, trials=20_000, effect=effect_found_by_a_single_look(binary=binary), binary=binary, seed=12)
+    assert (np.abs(found[:, -1]) >= 1.959964).mean() == pytest.approx(0.8, abs=0.009)  # 3 standard errors
+    assert (found >= bounds).any(axis=1).mean() >= 0.77
 
 
 def test_looks_that_nobody_wrote_down_err_no_more_often():
@@ -232,7 +212,7 @@ def test_harm_is_called_falsely_in_at_most_2_5_percent_and_twice_the_planned_eff
     spread = mixture(0.1, 7_000)
     null, n = daily(14, trials=20_000, effect=0, binary=False, seed=15)
     assert (one_sided_evidence(-null, n, spread=spread) >= 20).any(axis=1).mean() <= 0.025
-    effect = -2 * effect_found_by_a_fixed_test(binary=False)
+    effect = -2 * effect_found_by_a_single_look(binary=False)
     z, _ = daily(14, trials=4_000, effect=effect, binary=False, seed=16)
     harm = one_sided_evidence(-z, n, spread=spread) >= 20
     assert harm.any(axis=1).mean() > 0.99

@@ -12,6 +12,7 @@ from scipy.stats import chisquare, dirichlet_multinomial, multinomial
 
 from leaven.errors import BadDefinition
 from leaven.stats.split import running_p_value, split_evidence, split_p_value
+from tests.stats.simulated_trials import hourly_split
 
 
 def test_worked_case_6_chi_square():
@@ -59,18 +60,12 @@ def test_before_the_first_unit_there_is_no_evidence():
     assert split_evidence([0, 0], [1, 1]) == pytest.approx(1.0)
 
 
-def hourly(share, *, trials, per_hour, seed):
-    """Cumulative counts at every hour of 28 days, shape (trials, hours, arms)."""
-    first = np.random.default_rng(seed).binomial(per_hour, share, (trials, 28 * 24))
-    return np.cumsum(np.stack([first, per_hour - first], axis=-1), axis=1)
-
-
 def test_a_true_split_looked_at_hourly_for_28_days_is_called_broken_in_at_most_one_percent():  # calibration
     trials = 2_000
-    broken = (split_evidence(hourly(0.5, trials=trials, per_hour=42, seed=6), [1, 1]) > 100).any(axis=1)
+    broken = (split_evidence(hourly_split(0.5, trials=trials, per_hour=42, seed=6), [1, 1]) > 100).any(axis=1)
     assert broken.mean() <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / trials)
 
 
 def test_a_split_of_52_to_48_is_found_within_28_days():  # power: 1,000 units a day
-    found = (split_evidence(hourly(0.52, trials=300, per_hour=42, seed=7), [1, 1]) > 100).any(axis=1)
+    found = (split_evidence(hourly_split(0.52, trials=300, per_hour=42, seed=7), [1, 1]) > 100).any(axis=1)
     assert found.mean() > 0.97

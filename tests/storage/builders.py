@@ -111,14 +111,14 @@ def _bits(array: np.ndarray) -> bytes:
     return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
 
 
-def until(happened: Callable[[], object], *, seconds: float = 20.0) -> None:
+def until(happened: Callable[[], object], *, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
 
 
-def until_sealed(wal: Path, *, seconds: float = 10.0) -> None:
+def until_sealed(wal: Path, *, seconds: float = 60.0) -> None:
     """Wait until no living writer has an open segment."""
     deadline = time.monotonic() + seconds
     while any(writer.segments(OPEN) for writer in stored_writers(wal)):
@@ -133,7 +133,7 @@ def sealed(wal: Path) -> list[Path]:
 def seal(folder: Path, *events: Event, clock: StandingClock | None = None) -> None:
     """Log events by a writer of their own, which ends."""
     log = a_log(folder, clock)
-    log.append_durably(events).result(10)
+    log.append_durably(events).result(60)
     log.close()
 
 

@@ -61,7 +61,7 @@ class Disk:
 
     def unmount(self) -> None:
         """Unmount it; whoever used it must have been ended."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while subprocess.run(["umount", self.path], capture_output=True, check=False).returncode:
             if time.monotonic() > end:
                 _run("umount", "-l", self.path)

@@ -34,7 +34,7 @@ def serve(client):
         id = f"{name}-{client}-{i}"
         log.append(a_prediction(id, unit=id))
         try:
-            log.append_durably([a_label(id, float(i), id=id)]).result(30)
+            log.append_durably([a_label(id, float(i), id=id)]).result(120)
         except LogUnavailable:
             time.sleep(0.01)
         else:

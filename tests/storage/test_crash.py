@@ -24,7 +24,7 @@ def test_kill_a_writer_under_load(tmp_path, durability):
     check(tmp_path / "disk", running.acknowledged(), kills=2)
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(10, 7), pytest.param(60, 8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "seed"), [(6, 7), pytest.param(60, 8, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
 def test_kill_the_flusher_at_random_moments(tmp_path, kills, seed):
     chance, lake = random.Random(seed), tmp_path / "disk" / "lake"

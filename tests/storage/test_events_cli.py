@@ -89,15 +89,15 @@ def flusher(tmp_path):
 def test_the_flusher_brings_events_into_the_lake_and_empties_the_log_when_told_to_stop(tmp_path, flusher):
     log = WriteAheadLog(tmp_path / "wal", clock=StandingClock(), seal_seconds=0.1)
     process, lake = flusher(), a_lake(tmp_path)
-    log.append_durably([a_prediction("p1")]).result(10)
-    deadline = time.monotonic() + 60
+    log.append_durably([a_prediction("p1")]).result(60)
+    deadline = time.monotonic() + 90
     while not lake.tail("flights", 1):
         assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
         time.sleep(0.05)
-    log.append_durably([a_prediction("p2", at=minutes(1))]).result(10)
+    log.append_durably([a_prediction("p2", at=minutes(1))]).result(60)
     log.close()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert ids(lake.tail("flights", 9)) == ["p1", "p2"]
     assert "stopped: 2 events" in (tmp_path / "stderr").read_text()
 

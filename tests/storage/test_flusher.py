@@ -59,7 +59,7 @@ def test_a_sealed_segment_becomes_one_commit_per_table_and_goes(tmp_path):
 def test_several_segments_share_a_commit_that_carries_the_highest(tmp_path):
     log = a_log(tmp_path, seal_bytes=1)  # each group is a segment
     for i in range(5):
-        log.append_durably([a_prediction(f"p{i}")]).result(10)
+        log.append_durably([a_prediction(f"p{i}")]).result(60)
     until_sealed(tmp_path / "wal")
     assert len(sealed(tmp_path / "wal")) == 5
     assert a_flusher(tmp_path).flush_once() == 5
@@ -72,11 +72,11 @@ def test_segments_that_were_committed_and_not_removed_are_not_committed_again(tm
     """As after a kill or a power cut between commit and removal, with newer segments beside them."""
     log = a_log(tmp_path, seal_bytes=1)
     for i in range(3):
-        log.append_durably([a_prediction(f"p{i}"), a_label(f"p{i}")]).result(10)
+        log.append_durably([a_prediction(f"p{i}"), a_label(f"p{i}")]).result(60)
     until_sealed(tmp_path / "wal")
     kept = [(path, path.read_bytes()) for path in sealed(tmp_path / "wal")]
     assert a_flusher(tmp_path).flush_once() == 6
-    log.append_durably([a_prediction("p3")]).result(10)
+    log.append_durably([a_prediction("p3")]).result(60)
     until_sealed(tmp_path / "wal")
     for path, content in kept:
         path.write_bytes(content)
@@ -121,7 +121,7 @@ def test_a_table_that_cannot_take_its_events_keeps_its_segments_and_stops_no_oth
 def test_a_segment_that_cannot_be_read_holds_back_its_own_writer_alone(tmp_path):
     log = a_log(tmp_path, seal_bytes=1)
     for i in range(3):
-        log.append_durably([a_prediction(f"p{i}")]).result(10)
+        log.append_durably([a_prediction(f"p{i}")]).result(60)
     until_sealed(tmp_path / "wal")
     broken = sealed(tmp_path / "wal")[1]
     kept = broken.read_bytes()
@@ -143,7 +143,7 @@ def test_after_a_failure_later_segments_of_the_writer_wait_for_the_earlier(tmp_p
     """Else the transaction of a later segment would say that the earlier are in."""
     log = a_log(tmp_path, seal_bytes=1)
     for i in range(3):
-        log.append_durably([a_prediction(f"p{i}")]).result(10)
+        log.append_durably([a_prediction(f"p{i}")]).result(60)
     log.close()
     monkeypatch.setattr("leaven.storage.flusher.BATCH_BYTES", 1)
     flusher = a_flusher(tmp_path)

@@ -87,7 +87,7 @@ def a_full_log(folder: Path) -> dict[str, list[str]]:
     for i in range(2):
         seal(folder, a_prediction(f"new-{i}"), a_label(f"new-{i}", id=f"new-{i}"), a_prediction(f"o-{i}", loop="other"))
     log = a_log(folder, seal_seconds=60)
-    log.append_durably([a_prediction("open"), a_label("open", id="open")]).result(10)
+    log.append_durably([a_prediction("open"), a_label("open", id="open")]).result(60)
     shutil.copytree(folder / "wal" / log.writer, folder / "wal" / "killed")  # its lock is held by nobody
     log.close()
     shutil.rmtree(folder / "wal" / log.writer)

@@ -34,9 +34,14 @@ moments = st.integers(0, 300).map(minutes)
 
 @st.composite
 def stories(draw):
-    """Some predictions, and feedback by id, by unit, late, early, repeated and of other names."""
+    """Some predictions and exposures, and feedback by id, by unit, late, early, repeated and of other names."""
     served = [
-        a_prediction(draw(st.sampled_from([f"p{i}", f"p{i}", "p0"])), at=draw(moments), unit=draw(units))
+        a_prediction(
+            draw(st.sampled_from([f"p{i}", f"p{i}", "p0"])),
+            at=draw(moments),
+            unit=draw(units),
+            role=draw(st.sampled_from(["live", "live", "exposure", "shadow"])),
+        )
         for i in range(draw(st.integers(1, 12)))
     ]
     heard = [
@@ -59,7 +64,7 @@ def plain_reading(served, heard, span, rule, as_of):
     def live_in(start, end):
         kept = {}
         for event in served:
-            if micros(start) <= event.at < micros(end) and event.at <= until:
+            if event.role != "shadow" and micros(start) <= event.at < micros(end) and event.at <= until:
                 kept.setdefault(event.id, event)
         return sorted(kept.values(), key=lambda event: (event.at, event.id))
 
@@ -75,9 +80,10 @@ def plain_reading(served, heard, span, rule, as_of):
         if piece.prediction is not None:
             about = [event for event in live if event.id == piece.prediction and event.at <= piece.at]
         elif piece.unit is not None:
-            before = [event for event in around if event.unit == piece.unit and event.at <= piece.at][-1:]
+            before = [event for event in around if event.unit == piece.unit and event.at <= piece.at]
+            latest = {event.role: event for event in before}.values()  # a prediction and an exposure
             about = [
-                event for event in before if event in live and instant(piece.at) - instant(event.at) <= rule.window
+                event for event in latest if event in live and instant(piece.at) - instant(event.at) <= rule.window
             ]
         else:
             about = []
@@ -171,6 +177,24 @@ def test_feedback_on_a_unit_speaks_of_its_latest_prediction_before(tmp_path):
     # A span that ends between a prediction and the next does not take the next one's feedback.
     early = examples(lake, rule=rule, end=minutes(5))
     assert np.isnan(early.labels.value).all()
+
+
+def test_an_exposure_is_read_once_has_no_answer_and_takes_no_label_from_a_prediction(tmp_path):
+    lake = a_lake(tmp_path)
+    met = {"role": "exposure", "arm": "canary", "answer": None, "features": None}
+    commit(lake, a_prediction("p", at=minutes(0)), a_prediction("e", at=minutes(5), **met))
+    commit(lake, a_prediction("e", at=minutes(30), **met))  # a worker that was restarted writes it down again
+    commit(
+        lake, a_prediction("q", at=minutes(40), unit="v"),
+        a_label(None, 1.0, unit="u", at=minutes(35)), a_label("e", 2.0, at=minutes(34)),
+        a_label("q", 3.0, at=minutes(50)),
+    )  # fmt: skip
+    read = examples(lake, rule=Label("arr_delay", within="1h"))
+    assert read.predictions.id.tolist() == ["p", "e", "q"]
+    assert read.predictions.at.tolist()[1] == minutes(5).replace(tzinfo=None)
+    assert read.predictions.exposed.tolist() == [False, True, False]
+    assert read.labels.value.tolist() == [1.0, 1.0, 3.0]  # what is said of the unit counts for both
+    assert read.predicted().predictions.id.tolist() == ["p", "q"]
 
 
 def test_nothing_from_after_the_moment_asked_about_is_seen(tmp_path):

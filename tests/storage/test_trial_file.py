@@ -126,3 +126,104 @@ def test_a_column_of_many_values_is_no_slice(tmp_path):
     assert data["user"].nunique() > MAX_SLICES
     with pytest.raises(BadDefinition, match="group the values"):
         read_sums(written(tmp_path, data, "csv"), TrialColumns("arm", [REVENUE], slices=["user"]))
+
+
+SPENT = Measure("revenue")
+
+
+def parquet_rows(**changed) -> pd.DataFrame:
+    return rows().drop_duplicates("user").reset_index(drop=True).assign(**changed)
+
+
+def kept_of(tmp_path, data, measure, **options):
+    sums = read_sums(written(tmp_path, data, "parquet"), TrialColumns("arm", [measure], **options))
+    return sums.cells[0].arms
+
+
+@pytest.mark.parametrize("measure", [SPENT, REVENUE, CLICKS, Measure("clicks", "views", covariate=("before", "views"))])
+@pytest.mark.parametrize("gaps", [0, 9])
+def test_one_pass_says_what_a_data_frame_says_whatever_is_missing(tmp_path, measure, gaps):
+    """Oracle: pandas, with numbers near zero, far from it (revenue) and missing in each column."""
+    data = parquet_rows()
+    rng = np.random.default_rng(1)
+    for column in ("revenue", "before", "views", "clicks"):
+        data.loc[rng.choice(len(data), gaps, replace=False), column] = np.nan
+    known = data.dropna(subset=list(measure.columns))
+    pair = data.dropna(subset=list(measure.covariate)) if measure.covariate else data
+    filled = known[list(measure.covariate)].where(known[list(measure.covariate)].notna().all(axis=1), np.nan)
+    filled = filled.fillna(pair[list(measure.covariate)].mean())
+    for arm, kept in kept_of(tmp_path, data, measure).items():
+        mine = known["arm"] == arm
+        columns = [known[mine][name] for name in measure.columns] + [filled[mine][name] for name in measure.covariate]
+        same(kept, comoments(*(column.to_numpy() for column in columns)))
+
+
+def test_a_column_that_never_changes_has_no_variance(tmp_path):
+    for value in (1.0, 0.1, 1e9 + 0.1):
+        for kept in kept_of(tmp_path, parquet_rows(revenue=value), SPENT).values():
+            assert kept.centres == pytest.approx((value,), rel=1e-15)
+            assert kept.products[0] == pytest.approx(0.0, abs=1e-12 * value)
+
+
+def test_an_infinite_number_of_a_parquet_file_is_refused_and_a_nan_is_none(tmp_path):
+    data = parquet_rows()
+    data.loc[7, "revenue"] = np.inf
+    with pytest.raises(BadDefinition, match=r"column revenue, row 8: 'inf' is not finite"):
+        kept_of(tmp_path, data, SPENT)
+    data.loc[7, "revenue"] = np.nan
+    assert sum(kept.count for kept in kept_of(tmp_path, data, SPENT).values()) == len(data) - 1
+
+
+def test_a_row_without_an_arm_is_refused_whatever_is_asked(tmp_path):
+    data = parquet_rows()
+    data.loc[2, "arm"] = None
+    for measure in (SPENT, Measure("revenue", quantile=0.5)):
+        with pytest.raises(BadDefinition, match="column arm, row 3: an empty cell names no arm"):
+            kept_of(tmp_path, data, measure)
+
+
+def test_only_mature_rows_are_compared_and_all_are_counted(tmp_path):
+    data = parquet_rows()
+    path = written(tmp_path, data, "parquet")
+    sums = read_sums(path, TrialColumns("arm", [SPENT], mature="done", slices=["country"]))
+    assert sums.units == data["arm"].value_counts().sort_index().to_dict()
+    done = data[data["done"]]
+    assert sums.mature == done["arm"].value_counts().sort_index().to_dict()
+    for cell in sums.cells:
+        some = done if cell.slice is None else done[done["country"] == cell.slice.removeprefix("country=")]
+        for arm, kept in cell.arms.items():
+            same(kept, comoments(some[some["arm"] == arm]["revenue"].to_numpy()))
+
+
+@pytest.mark.parametrize("unit", [None, "user"])
+def test_totals_by_cluster_are_those_of_a_data_frame(tmp_path, unit):
+    data = (rows() if unit else parquet_rows()).assign(village=lambda d: d["user"].str[-1])
+    measures = [SPENT, CLICKS, REVENUE]
+    columns = TrialColumns("arm", measures, unit, slices=["country"], cluster="village")
+    sums = read_sums(written(tmp_path, data, "parquet"), columns)
+    if unit:
+        data = data.groupby("user").agg(arm=("arm", "first"), village=("village", "first"),
+                                        country=("country", "first"), revenue=("revenue", "mean"),
+                                        before=("before", "mean"), clicks=("clicks", "sum"),
+                                        views=("views", "sum")).reset_index()  # fmt: skip
+    names = {"revenue": ["revenue", "one"], "clicks/views": ["clicks", "views"]}
+    assert len(sums.cells) == 9
+    for measure, cell in zip([m for m in measures for _ in range(3)], sums.cells, strict=True):
+        some = data.assign(one=1.0)
+        some = some if cell.slice is None else some[some["country"] == cell.slice.removeprefix("country=")]
+        wanted = names[measure.name] + (["before", "one"] if measure.covariate else [])
+        totals = {arm: part.groupby("village")[sorted(set(wanted))].sum() for arm, part in some.groupby("arm")}
+        for arm, kept in cell.arms.items():
+            same(kept, comoments(*(totals[arm][name].to_numpy() for name in wanted)))
+        both = totals["a"].index.intersection(totals["b"].index)
+        same(cell.both("b", "a"), comoments(*(totals[arm].loc[both, name].to_numpy()
+                                              for arm in ("b", "a") for name in wanted)))  # fmt: skip
+
+
+def test_a_unit_in_two_clusters_and_a_quantile_over_clusters_are_refused(tmp_path):
+    data = rows().assign(village="v")
+    data.loc[0, "village"] = "w"
+    with pytest.raises(BadDefinition, match="1 units are in more than one cluster"):
+        kept_of(tmp_path, data, SPENT, unit="user", cluster="village")
+    with pytest.raises(BadDefinition, match="a quantile over clusters"):
+        kept_of(tmp_path, data, Measure("revenue", quantile=0.9), cluster="village")

@@ -42,7 +42,7 @@ def warnings_of_threads():
 def test_an_acknowledged_event_is_in_the_file_already(tmp_path):
     log = a_log(tmp_path, seal_seconds=60)
     for i in range(5):
-        log.append_durably([a_label(f"p{i}", id=f"f{i}")]).result(10)
+        log.append_durably([a_label(f"p{i}", id=f"f{i}")]).result(60)
         assert logged(tmp_path) == [f"f{j}" for j in range(i + 1)]
     log.close()
 
@@ -54,7 +54,7 @@ def test_events_of_many_threads_are_all_kept_in_groups(tmp_path, durability):
     def send(name):
         for i in range(100):
             assert log.append(a_prediction(f"{name}-p{i}"))
-            log.append_durably([a_label(id=f"{name}-f{i}")]).result(10)
+            log.append_durably([a_label(id=f"{name}-f{i}")]).result(60)
 
     threads = [threading.Thread(target=send, args=(name,)) for name in range(8)]
     for thread in threads:
@@ -71,7 +71,7 @@ def test_events_of_many_threads_are_all_kept_in_groups(tmp_path, durability):
 
 def test_segments_are_sealed_by_age(tmp_path):
     log = a_log(tmp_path, seal_seconds=0.05)
-    log.append_durably([a_label()]).result(10)
+    log.append_durably([a_label()]).result(60)
     until_sealed(tmp_path / "wal")
     assert len(sealed(tmp_path / "wal")) == 1
     time.sleep(0.1)
@@ -82,7 +82,7 @@ def test_segments_are_sealed_by_age(tmp_path):
 def test_segments_are_sealed_by_size(tmp_path):
     log = a_log(tmp_path, seal_seconds=60, seal_bytes=500)
     for i in range(20):
-        log.append_durably([a_label(f"p{i}")]).result(10)
+        log.append_durably([a_label(f"p{i}")]).result(60)
     assert len(sealed(tmp_path / "wal")) >= 2
     log.close()
 
@@ -97,7 +97,7 @@ def test_closing_keeps_what_is_queued_and_refuses_what_comes_later(tmp_path):
     assert len(sealed(tmp_path / "wal")) == 1
     assert not log.append(a_prediction())
     with pytest.raises(LogUnavailable, match="closed"):
-        log.append_durably([a_label()]).result(10)
+        log.append_durably([a_label()]).result(60)
 
 
 def test_a_full_queue_drops_predictions_counted_and_refuses_feedback(tmp_path):
@@ -107,7 +107,7 @@ def test_a_full_queue_drops_predictions_counted_and_refuses_feedback(tmp_path):
         refused = log.append_durably([a_label()])
     assert taken == [True] * 10 + [False] * 5
     with pytest.raises(LogUnavailable, match="10 events wait"):
-        refused.result(10)
+        refused.result(60)
     log.close()
     assert (log.counters()["dropped"], log.counters()["refused"]) == (5, 1)
     assert len(logged(tmp_path)) == 10
@@ -116,9 +116,9 @@ def test_a_full_queue_drops_predictions_counted_and_refuses_feedback(tmp_path):
 def test_feedback_that_cannot_be_written_is_refused_whole(tmp_path):
     log = a_log(tmp_path)
     with pytest.raises(EventRefused):
-        log.append_durably([a_label("a"), a_label("b", source="\ud800")]).result(10)
+        log.append_durably([a_label("a"), a_label("b", source="\ud800")]).result(60)
     assert not log.append(a_prediction(unit="\ud800"))
-    log.append_durably([]).result(10)
+    log.append_durably([]).result(60)
     log.close()
     assert logged(tmp_path) == []
 
@@ -128,7 +128,7 @@ def test_a_caller_who_gives_up_waiting_disturbs_nobody(tmp_path):
     with log._changed:
         given_up, waited = log.append_durably([a_label("a")]), log.append_durably([a_label("b")])
         assert given_up.cancel()
-    waited.result(10)
+    waited.result(60)
     log.close()
 
 
@@ -140,20 +140,20 @@ from leaven.events.log import LogUnavailable
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = a_log(Path(sys.argv[1]), seal_seconds=60)
-log.append_durably([a_label(id="before")]).result(10)
+log.append_durably([a_label(id="before")]).result(60)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # every file is full at 2000 bytes
 failed = log.append_durably([a_label(id=f"during-{i}", source="x" * 50) for i in range(100)])
-assert isinstance(failed.exception(10), LogUnavailable), failed
+assert isinstance(failed.exception(60), LogUnavailable), failed
 assert "File too large" in log.trouble
 assert not log.append(a_prediction("dropped"))
 refused = log.append_durably([a_label(id="refused")])
-assert isinstance(refused.exception(10), LogUnavailable)
+assert isinstance(refused.exception(60), LogUnavailable)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 60
 while log.trouble:  # it finds out by itself, though nobody sends anything
     assert time.monotonic() < deadline
     time.sleep(0.1)
-log.append_durably([a_label(id="after")]).result(10)
+log.append_durably([a_label(id="after")]).result(60)
 log.close()
 counts = log.counters()
 assert counts["failures"] >= 1 and counts["dropped_disk"] == 1 and counts["refused_disk"] == 101, counts
@@ -164,7 +164,7 @@ def test_a_full_disk_closes_the_log_and_a_new_segment_opens_it_again(tmp_path):
     """The disk is full for real: the kernel refuses to let the segment grow."""
     ran = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], env=ENVIRONMENT,
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert logged(tmp_path) == ["before", "after"]  # what was refused is not there either
@@ -178,10 +178,10 @@ def test_a_log_that_cannot_make_its_folder_refuses_and_begins_when_it_can(tmp_pa
     assert "wal" in log.trouble
     assert not log.append(a_prediction())
     with pytest.raises(LogUnavailable, match="wal"):
-        log.append_durably([a_label()]).result(10)
+        log.append_durably([a_label()]).result(60)
     in_the_way.unlink()
     until(lambda: not log.trouble)
-    log.append_durably([a_label(id="kept")]).result(10)
+    log.append_durably([a_label(id="kept")]).result(60)
     log.close()
     assert logged(tmp_path) == ["kept"]
 
@@ -189,7 +189,7 @@ def test_a_log_that_cannot_make_its_folder_refuses_and_begins_when_it_can(tmp_pa
 def test_a_folder_that_is_replaced_under_a_living_writer_is_not_written_to_again(tmp_path):
     """As when a disk goes and is mounted anew: the lock is on the old one, so the flusher takes the writer for dead."""
     log = a_log(tmp_path)
-    log.append_durably([a_label(id="before")]).result(10)
+    log.append_durably([a_label(id="before")]).result(60)
     until_sealed(tmp_path / "wal")
     (tmp_path / "wal").rename(tmp_path / "gone")
     shutil.copytree(tmp_path / "gone", tmp_path / "wal")
@@ -197,11 +197,11 @@ def test_a_folder_that_is_replaced_under_a_living_writer_is_not_written_to_again
     assert Flusher(tmp_path / "wal", lake).flush_once() == 1
     told = []
     while not told:  # refused until it has found out and made a folder of its own
-        if log.append_durably([a_label(id="after")]).exception(10) is None:
+        if log.append_durably([a_label(id="after")]).exception(60) is None:
             told.append("after")
     (writer,) = stored_writers(tmp_path / "wal")
     assert writer.lives()
-    log.append_durably([a_label(id="later")]).result(10)
+    log.append_durably([a_label(id="later")]).result(60)
     log.close()
     Flusher(tmp_path / "wal", lake).flush_once()
     assert ids(lake.tail("flights", 9, table="feedback")) == ["before", "after", "later"]
@@ -210,12 +210,12 @@ def test_a_folder_that_is_replaced_under_a_living_writer_is_not_written_to_again
 
 def test_a_segment_that_is_removed_while_it_is_written_acknowledges_nothing_more(tmp_path):
     log = a_log(tmp_path, seal_seconds=60)
-    log.append_durably([a_label(id="before")]).result(10)
+    log.append_durably([a_label(id="before")]).result(60)
     (segment,) = (tmp_path / "wal").rglob("*.open")
     segment.unlink()
-    assert isinstance(log.append_durably([a_label(id="lost")]).exception(10), LogUnavailable)
+    assert isinstance(log.append_durably([a_label(id="lost")]).exception(60), LogUnavailable)
     until(lambda: not log.trouble)
-    log.append_durably([a_label(id="after")]).result(10)
+    log.append_durably([a_label(id="after")]).result(60)
     log.close()
     assert logged(tmp_path) == ["after"]
 
@@ -237,32 +237,32 @@ def test_all_who_wait_while_a_slow_disk_is_busy_share_the_next_sync(tmp_path, sl
     log = a_log(tmp_path, seal_seconds=60)
     began = time.monotonic()
     with ThreadPoolExecutor(64) as pool:
-        kept = [pool.submit(log.append_durably([a_prediction(f"p{i}")]).result, 30) for i in range(640)]
+        kept = [pool.submit(log.append_durably([a_prediction(f"p{i}")]).result, 60) for i in range(640)]
         for each in kept:
             each.result()
     syncs, took = log.counters()["syncs"], time.monotonic() - began
     log.close()
     assert len(logged(tmp_path)) == 640
     assert syncs < 64
-    assert took < 640 * 0.05 / 4
+    assert took < 640 * 0.05  # what a sync for each would take
     assert log.counters()["longest_sync_us"] >= 50_000
 
 
 def test_a_disk_that_hangs_fills_the_queue_to_its_bounds_and_no_further(tmp_path, monkeypatch):
     free, fdatasync = threading.Event(), os.fdatasync
     log = a_log(tmp_path, seal_seconds=60, queue_events=100, queue_bytes=10_000)
-    monkeypatch.setattr(os, "fdatasync", lambda handle: (free.wait(30), fdatasync(handle)))
+    monkeypatch.setattr(os, "fdatasync", lambda handle: (free.wait(120), fdatasync(handle)))
     under_way = log.append_durably([a_label(id="under way")])
     until(lambda: log.counters()["queued"] == 0)
     taken = [log.append(a_prediction(f"p{i}")) for i in range(200)]
     with pytest.raises(LogUnavailable, match="wait to be written already"):
-        log.append_durably([a_label()]).result(10)
+        log.append_durably([a_label()]).result(60)
     counts = log.counters()
     assert counts["dropped_full"] == 200 - sum(taken)
     assert 10 < sum(taken) < 100  # here the bytes count, not the events
     assert not under_way.done()
     free.set()
-    under_way.result(10)
+    under_way.result(60)
     log.close()
     assert len(logged(tmp_path)) == 1 + sum(taken)
 
@@ -275,16 +275,16 @@ def test_a_sync_that_fails_refuses_what_waited_and_keeps_what_was_acknowledged_b
             raise OSError(5, "Input/output error")
         fdatasync(handle)
 
-    log.append_durably([a_label(id="before")]).result(10)
+    log.append_durably([a_label(id="before")]).result(60)
     monkeypatch.setattr(os, "fdatasync", sync)
     broken.append(True)
     with pytest.raises(LogUnavailable, match="Input/output error"):
-        log.append_durably([a_label(id="during")]).result(10)
+        log.append_durably([a_label(id="during")]).result(60)
     time.sleep(0.1)
     assert log.trouble  # the disk is tried before anything is taken again
     broken.clear()
     until(lambda: not log.trouble)
-    log.append_durably([a_label(id="after")]).result(10)
+    log.append_durably([a_label(id="after")]).result(60)
     log.close()
     assert [id for id in logged(tmp_path) if id != "during"] == ["before", "after"]
     assert len(sealed(tmp_path / "wal")) == 2  # nothing more went into the segment whose sync failed
@@ -294,9 +294,9 @@ def test_an_error_that_nobody_expected_leaves_nobody_waiting(tmp_path, monkeypat
     log = a_log(tmp_path)
     monkeypatch.setattr("leaven.storage.stream.SegmentStream.write", lambda stream, frames: 1 / 0)
     with warnings_of_threads(), pytest.raises(LogUnavailable, match="ZeroDivisionError"):
-        log.append_durably([a_label()]).result(10)
+        log.append_durably([a_label()]).result(60)
     with pytest.raises(LogUnavailable, match="ZeroDivisionError"):
-        log.append_durably([a_label()]).result(10)
+        log.append_durably([a_label()]).result(60)
     log.close()
 
 

@@ -52,7 +52,7 @@ def test_an_event_holds_the_watermark_back_until_it_is_in_the_lake(tmp_path):
 def test_a_living_writer_with_nothing_unread_does_not_hold_it_back(tmp_path):
     clock, wal = StandingClock(), tmp_path / "wal"
     log = a_log(tmp_path, clock)
-    log.append_durably([a_label()]).result(10)
+    log.append_durably([a_label()]).result(60)
     until_sealed(wal)
     Flusher(wal, a_lake(tmp_path)).flush_once()
     clock.time = minutes(10)
@@ -65,7 +65,7 @@ def test_a_living_writer_with_nothing_unread_does_not_hold_it_back(tmp_path):
 def test_the_oldest_moment_counts_whatever_the_order(tmp_path):
     log = a_log(tmp_path, StandingClock(minutes(9)), seal_seconds=60)
     for minute in (5, 3, 7):
-        log.append_durably([a_label(at=NOON, received=minutes(minute))]).result(10)
+        log.append_durably([a_label(at=NOON, received=minutes(minute))]).result(60)
     assert watermark(tmp_path / "wal", minutes(9)) == minutes(3) - MICROSECOND
     log.close()
     assert watermark(tmp_path / "wal", minutes(9)) == minutes(3) - MICROSECOND
@@ -76,7 +76,7 @@ import os, signal, sys
 from pathlib import Path
 from storage.builders import StandingClock, a_label, a_log, minutes
 log = a_log(Path(sys.argv[1]), StandingClock(minutes(3)), seal_seconds=60)
-log.append_durably([a_label(at=minutes(3))]).result(10)
+log.append_durably([a_label(at=minutes(3))]).result(60)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -122,7 +122,7 @@ def test_no_unread_event_is_ever_passed_whatever_the_clock_and_the_disk_do(tmp_p
                 clock.time = minutes(chance.uniform(-600, 600))
             case "log":
                 at = clock.time - timedelta(seconds=chance.uniform(0, 5))  # it began before somebody set the clock
-                if log.append_durably([a_label(id=f"e{step}", at=at)]).exception(10) is None:
+                if log.append_durably([a_label(id=f"e{step}", at=at)]).exception(60) is None:
                     kept[f"e{step}"] = at
             case "break":
                 broken.add(chance.choice(["write", "sync"]))

@@ -38,12 +38,18 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
     },
     "Prove": {
+        "advise": ("leaven.cli.advise", "Say how a challenger should be proven: strategy, size, days, stages."),
         "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
         "assign": ("leaven.cli.assign", "Say which arm a unit gets."),
+    },
+    "Advise": {
+        "freshness": ("leaven.cli.freshness", "Measure how much worse a model gets with age, and with fewer rows."),
+        "cadence": ("leaven.cli.cadence", "Recommend how often to refresh, by what staleness and a refresh cost."),
     },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),
         "endpoint": ("leaven.cli.endpoint", "Let a server that runs elsewhere answer for a version."),
+        "parameters": ("leaven.cli.parameters", "Let parameters that you wrote (a prompt, a threshold) be a version."),
         "prove": ("leaven.cli.prove", "Put a version into a trial."),
         "promote": ("leaven.cli.promote", "Make a version the champion, on your own word."),
         "rollback": ("leaven.cli.rollback", "Go back to the champion before this one."),

@@ -53,7 +53,12 @@ def check(
 ) -> None:
     """Prove a loop file, alone or on data, before anything runs; exit code 1 if there is a problem."""
     loop = load_loop(loop_file, name=name)
-    if data is None:
+    if data is not None:
+        loop.need_model("--data")
+    if loop.of_parameters:
+        told = f"people write its versions: leaven parameters add {loop.name} FILE.json"
+        found = [Finding("ok", "parameters", told)]
+    elif data is None:
         found = list(rehearse_alone(loop))
     else:
         with open_sample(data) as sample:

@@ -79,6 +79,7 @@ def add(
 
     installed = app_at(home)
     owner = installed.loop(loop)
+    owner.need_model(f"endpoint add {loop}")
     facts: dict[str, Any] = {
         "url": url,
         "mapping": _mapping(mapping, protocol, owner, model, model_version, output, answer),

@@ -97,6 +97,7 @@ def import_(
 
     installed = app_at(home)
     owner = _loop(installed, loop)
+    owner.need_model(f"events import {loop}")
     with rows_done() as told:
         report = import_history(
             installed.lake, owner, file, time=time, label_time=label_time, unit=unit,
@@ -115,7 +116,7 @@ def export(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write predictions with their labels to a file."""
+    """Write predictions with their labels to a file; of a loop of parameters, exposures."""
     from leaven.events.source import Span
     from leaven.storage.exporting import export_examples
 
@@ -126,7 +127,8 @@ def export(
     # The clock may show the moment of the newest event itself.
     end = _moment("--until", until) or now + timedelta(microseconds=1)
     examples = source.examples(Span(start, end), owner.label, as_of=_moment("--as-of", as_of) or now)
-    written = export_examples(installed.lake, examples, file)
+    wanted = examples if owner.of_parameters else examples.predicted()
+    written = export_examples(installed.lake, wanted, file)
     emit({"rows": written, "file": file}, as_json=as_json,
          human=lambda out: out.print(f"wrote {written:,} examples to {file}"))  # fmt: skip
 

@@ -9,6 +9,7 @@ loaded by one thread, which gives its own away first, and another one answers.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -68,11 +69,20 @@ def _version(said: bytes) -> Answers:
     return load_artifact_of(settings, hello["artifact"])
 
 
+def _end_with(there: socket.socket) -> None:
+    """End this process when the gateway is gone, even while a version is still being loaded."""
+    gone = select.poll()
+    gone.register(there, select.POLLRDHUP)
+    gone.poll()
+    os._exit(0)
+
+
 def main() -> None:
     """Answer over the socket whose descriptor is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the gateway ends us in its turn
     loading = Loading()
     with socket.socket(fileno=int(sys.argv[1])) as there:
+        threading.Thread(target=_end_with, args=(there,), name="gateway-watch", daemon=True).start()
         from leaven.gateway.isolation import answer_until_closed
 
         try:

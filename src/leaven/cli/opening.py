@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from leaven.endpoints.asking import Asking
 from leaven.endpoints.description import FILE, MOST_BYTES, decoded
+from leaven.experiments import parameters
 from leaven.gateway.answering import Answers
 from leaven.gateway.handover import encode_settings
 from leaven.gateway.isolation import ModelProcess
 from leaven.gateway.opening import Opener
+from leaven.gateway.parameters import ParametersArm
 from leaven.registry.artifacts import ArtifactStore
 from leaven.registry.remote_artifacts import artifacts_at
 from leaven.settings import Settings, variable
@@ -33,13 +35,16 @@ def _artifacts(settings: Settings) -> ArtifactStore:
     return artifacts_at(settings.artifacts, copies=settings.run / "artifacts")
 
 
-def endpoint_of(settings: Settings, digest: str, *, timer: Callable[[], float]) -> Asking | None:
-    """Return what asks the endpoint that an artifact describes, or None where it is a model's."""
+def described_by(settings: Settings, digest: str, *, timer: Callable[[], float]) -> Asking | ParametersArm | None:
+    """Return what asks the endpoint that an artifact describes, or the parameters in it; None where it is a model's."""
     store = _artifacts(settings)
     path = store.path(digest)
     if path.exists() and path.stat().st_size > MOST_BYTES:  # a model's may be large, and is read by who loads it
         return None
     files = store.get(digest)
+    if parameters.FILE in files:
+        _, written = parameters.decoded(files)
+        return ParametersArm(written)
     return Asking(decoded(files), variable=variable, timer=timer) if FILE in files else None
 
 
@@ -50,7 +55,7 @@ def opener_for(
     return Opener(
         partial(load_artifact_of, settings),
         partial(_start, settings),
-        partial(endpoint_of, settings, timer=timer),
+        partial(described_by, settings, timer=timer),
         seconds=settings.challenger_seconds,
         timer=timer,
         clock=clock,

@@ -1,25 +1,62 @@
-"""How is a replay drawn?"""
+"""How is what was measured drawn?"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
+    from leaven.controller.backtest import BackTest
     from leaven.controller.replay import ReplayRun
+    from leaven.training.freshness import FreshnessCurve
 
 _COLOURS = ("#8a8f98", "#1f77b4", "#d9730d")
 
 
 def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> None:
-    """Draw the metric of each window, a line per run, into an SVG or PNG file.
+    """Draw the metric of each window, a line per run, into an SVG or PNG file; raises as `figure_for` does."""
+    with figure_for(path, panels=1) as (figure, (axes,)):
+        for run, colour in zip(runs, _COLOURS * len(runs), strict=False):
+            values = [(np.datetime64(w.start[:19]), w.metrics[metric]) for w in run.windows]
+            at = np.array([start for start, value in values if value is not None])
+            value = np.array([value for _, value in values if value is not None], dtype=float)
+            mean = run.mean_window_metrics[metric]
+            label = f"{run.plan} (mean {mean:.3f})" if mean is not None else run.plan
+            axes.plot(at, value, marker="o", ms=3, color=colour, label=label)
+        axes.set_title(f"{title}: {metric} of the answers that were served, by window", loc="left")
+        axes.set_ylabel(metric)
+        axes.legend(frameon=False)
+        figure.autofmt_xdate()
+
+
+def plot_freshness(curve: FreshnessCurve, test: BackTest, *, path: Path, title: str) -> None:
+    """Draw the loss by model age with its band, and beside it the loss by rows; raises as `figure_for` does."""
+    with figure_for(path, panels=2) as (_, (by_age, by_rows)):
+        low, high = np.array(curve.band).T
+        by_age.fill_between(curve.ages_days, low, high, color=_COLOURS[1], alpha=0.15, lw=0)
+        by_age.plot(curve.ages_days, curve.loss, marker="o", color=_COLOURS[1])
+        by_age.set_title(f"{title}: loss by age of the model", loc="left")
+        by_age.set_xlabel("days between the end of the training data and the answer")
+        by_age.set_ylabel(f"{test.metric}, window effects taken out")
+        by_rows.plot(test.volume.rows, test.volume.loss, marker="o", color=_COLOURS[2])
+        by_rows.set_xscale("log")
+        by_rows.set_title("loss by rows it was trained on", loc="left")
+        by_rows.set_xlabel("examples")
+        by_rows.set_ylabel(test.metric)
+
+
+@contextmanager
+def figure_for(path: Path, *, panels: int) -> Iterator[tuple[Any, list[Any]]]:
+    """Give a figure with panels side by side to draw into, and write it to `path` afterwards.
 
     Raises:
-        BadDefinition: the file's ending is neither, or Matplotlib (the extra `plot`) is not installed.
+        BadDefinition: the file's ending is neither .svg nor .png, or Matplotlib (the extra `plot`) is not installed.
     """
     if path.suffix not in (".svg", ".png"):
         raise BadDefinition("--plot", f"{path} is neither .svg nor .png", "Name a file with one of these endings.")
@@ -30,19 +67,14 @@ def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
-    for run, colour in zip(runs, _COLOURS * len(runs), strict=False):
-        values = [(np.datetime64(w.start[:19]), w.metrics[metric]) for w in run.windows]
-        at = np.array([start for start, value in values if value is not None])
-        value = np.array([value for _, value in values if value is not None], dtype=float)
-        mean = run.mean_window_metrics[metric]
-        label = f"{run.plan} (mean {mean:.3f})" if mean is not None else run.plan
-        axes.plot(at, value, marker="o", ms=3, color=colour, label=label)
-    axes.set_title(f"{title}: {metric} of the answers that were served, by window", loc="left")
-    axes.set_ylabel(metric)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.autofmt_xdate()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    figure, axes = plt.subplots(
+        1, panels, figsize=(10 if panels == 1 else 12, 4.5), layout="constrained", squeeze=False
+    )
+    try:
+        yield figure, list(axes[0])
+        for each in axes[0]:
+            each.grid(alpha=0.25)
+            each.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, dpi=130)
+    finally:
+        plt.close(figure)

@@ -53,6 +53,7 @@ def replay(
     from leaven.storage.history_file import read_history
 
     loop = load_loop(loop_file)
+    loop.need_model(f"replay {loop_file}")
     plans = _plans(compare, plan, default=replaying.own_plan(loop))
     history = read_history(data, loop, time=time, label_time=label_time)
     begin = _start(start, history)

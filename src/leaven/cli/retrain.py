@@ -26,8 +26,9 @@ def retrain(
     """Start a refresh now; the running controller carries it out."""
     installed = app_at(home)
     moment = None if as_of is None else moment_from(as_of, where="--as-of")
-    name, now = installed.loop(loop).name, installed.clock.now()
-    asked = request_refresh(installed.database, name, by=me(), now=now, as_of=moment)
+    owner, now = installed.loop(loop), installed.clock.now()
+    owner.need_model(f"retrain {loop}")
+    asked = request_refresh(installed.database, owner.name, by=me(), now=now, as_of=moment)
     emit(
         {"refresh": asked.id, "loop": loop, "state": asked.state},
         as_json=as_json,

@@ -64,7 +64,7 @@ def story_of(connection: Connection, loop: str, number: int) -> Story:
     return Story(
         version=version,
         aliases=[name for name, named in aliases.aliases(connection, loop).items() if named == number],
-        ancestors=_ancestors(connection, version),
+        ancestors=list(versions.ancestry(connection, loop, number)[1:]),
         snapshot=None if version.snapshot is None else snapshots.snapshot(connection, version.snapshot),
         erased=None,
         definition=loops.definition(connection, loop, version.definition_digest),
@@ -86,15 +86,6 @@ def _erased(home: Path | None, kept: SnapshotRecord | None) -> int | None:
     except (LeavenError, OSError, msgspec.ValidationError) as error:
         messages().print(f"whether rows of the snapshot were erased cannot be told: {error}")
         return None
-
-
-def _ancestors(connection: Connection, version: VersionRecord) -> list[int]:
-    parents = {each.number: each.parent for each in versions.versions(connection, version.loop)}
-    found, parent = [], version.parent
-    while parent is not None:
-        found.append(parent)
-        parent = parents[parent]
-    return found
 
 
 def _show(console: Console, story: Story) -> None:
@@ -120,17 +111,23 @@ def _show(console: Console, story: Story) -> None:
         console.print(table)
 
 
+_HOW = {"endpoint": "an endpoint elsewhere", "parameters": "parameters that a person wrote"}
+
+
 def _facts(story: Story) -> list[tuple[str, str]]:
     version, snapshot = story.version, story.snapshot
     how = "fitted from scratch" if version.mode == "fit" else f"continued from version {version.parent}"
-    if version.format == "endpoint":
-        how = "an endpoint elsewhere"
+    if version.format in _HOW:
+        how = _HOW[version.format]
     facts = [("made", f"{moment(version.created_at)}, {how}"), ("because", cause_of(version))]
     if story.ancestors:
         facts.append(("ancestors", ", ".join(str(number) for number in story.ancestors)))
     if snapshot is not None:
         erased = f"; {story.erased:,} rows erased since" if story.erased else ""
         facts.append(("snapshot", f"{snapshot.id}: {snapshot.rows:,} rows, digest {snapshot.digest}{erased}"))
+        served = snapshot.definition.get("served", {})
+        if served:
+            facts.append(("served by", ", ".join(f"{arm} {rows:,}" for arm, rows in served.items())))
     training = version.lineage.get("training")
     if isinstance(training, dict):
         facts.append(("training", ", ".join(f"{name} {_short(value)}" for name, value in training.items())))

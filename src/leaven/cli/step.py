@@ -40,6 +40,7 @@ def step(
         raise BadDefinition(f"step {name}", "there is no such step", f"Use one of {', '.join(STEP_NAMES)}.")
     installed = app_at(home)
     payload = _payload(given)
+    installed.loop(payload["loop"]).need_model(f"step {name}")
     lease = Lease(installed.database, "controller", f"step-{payload['loop']}-{given}", seconds=LEASE_SECONDS)
     if not lease.acquire():
         messages().print("a controller leads this installation; stop it, or pause the loop and let it do the steps")

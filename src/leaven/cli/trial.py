@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from math import ceil
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
+from leaven.cli.loop_log import Days, Metric, Until, look_at
 from leaven.cli.option_values import numbers, shares_of
-from leaven.cli.output import DONE, NO, AsJson, emit
+from leaven.cli.output import DONE, NO, AsJson, Home, emit
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ Mature = Annotated[
     str | None, typer.Option("--mature", help="Column: whether the outcome is final. Only such units are compared.")
 ]
 Slices = Annotated[list[str] | None, typer.Option("--slice", help="Column to compare within; repeat.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", help="Column: whose units are alike (a village, a shop). Errors then count clusters."),
+]
+UsualEffect = Annotated[
+    float,
+    typer.Option("--usual-effect", help="Standard deviation of true differences, as a share: for what is only shown."),
+]
 Shares = Annotated[str | None, typer.Option("--shares", help="Planned shares, as a=0.9,b=0.1. Default: even.")]
 Correct = Annotated[Correction | None, typer.Option("--correct", help="Correct the p-values for their number.")]
 Planned = Annotated[
@@ -101,6 +110,7 @@ def analyze(
     lower_is_better: LowerIsBetter = None,
     mature: Mature = None,
     slices: Slices = None,
+    cluster: Cluster = None,
     shares: Shares = None,
     method: Annotated[Method, typer.Option("--method", help="How far is far enough.")] = Method.fixed,
     correct: Correct = None,
@@ -108,6 +118,7 @@ def analyze(
     looks: Looks = None,
     rho: Annotated[float, typer.Option("--rho", help="How late a group-sequential test spends its error.")] = 3.0,
     alpha: Annotated[float, typer.Option("--alpha", help="Error of each comparison, two-sided.")] = 0.05,
+    usual_effect: UsualEffect = 0.3,
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms of a trial, from a file of its units.
@@ -129,10 +140,12 @@ def analyze(
     if method is Method.group_sequential and planned is None:
         raise BadDefinition("--planned", "a group-sequential test needs a plan", "`leaven trial size` finds it.")
     _alpha(alpha)
-    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ())))
+    if not 0 < usual_effect < inf:
+        raise BadDefinition("--usual-effect", f"{usual_effect:g} is no deviation", "Give more than 0, as 0.05.")
+    sums = read_sums(file, TrialColumns(arm, measures, unit, mature, tuple(slices or ()), cluster))
     rule = _rule(method, alpha, sum(sums.mature.values()), planned, before, rho)
     found = analyse(sums, measures, control=control, rule=rule, method=method.value, shares=by_arm,
-                    correct=correct.value if correct is not None else None)  # fmt: skip
+                    correct=correct.value if correct is not None else None, usual_effect=usual_effect)  # fmt: skip
     emit(found, as_json=as_json, human=lambda out: show_analysis(found, sums, control, alpha, out))
 
 
@@ -193,27 +206,46 @@ def size(
         str | None,
         typer.Option("--daily-units", help="New units a day; or on day 1, 2, … as 900,500,300, the last goes on."),
     ] = None,
-    label_window: Annotated[float, typer.Option("--label-window", min=0, help="Days until a label is mature.")] = 0.0,
+    label_window: Annotated[
+        float | None, typer.Option("--label-window", min=0, help="Days until a label is mature.")
+    ] = None,
+    loop: Annotated[
+        str | None,
+        typer.Option("--loop", help="A loop, by name or file: what is not given above is read from its log."),
+    ] = None,
+    over: Annotated[
+        float, typer.Option("--over", min=0, help="Of a loop: days for which a unit is measured: ABTest(over=…).")
+    ] = 1.0,
+    metric: Metric = None,
+    days: Days = 28,
+    until: Until = None,
+    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find how many units a trial of two arms needs, and how many days they take (a week at least)."""
+    """Find how many units a trial of two arms needs, and how many days they take (a week at least).
+
+    With --loop, the metric's mean and standard deviation per unit, the label's window and the days are those of the
+    loop's log: its units come back, so the days follow the observed curve of different units.
+    """
+    from leaven.cli.trial_size import sized
     from leaven.cli.trial_tables import show_size
     from leaven.stats.boundaries import inflation
-    from leaven.stats.size import Plan, days_for, units_for_means, units_for_rates
+    from leaven.stats.size import Plan
 
+    seen = None if loop is None else look_at(loop, home=home, metric=metric, days=days, until=until).needed()
+    by_log = seen is not None and rate is None and sd is None
+    if seen is not None and by_log and mean is None:
+        mean = seen.loss.mean
     base = rate if rate is not None else mean
-    if (rate is None) == (sd is None) or (rate is not None and mean is not None) or (relative and base is None):
-        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, or --rate.")
+    alone = (rate is None) == (sd is None) and not by_log
+    if alone or (rate is not None and mean is not None) or (relative and base is None):
+        raise BadDefinition("leaven trial size", "it takes an sd, or a rate", "Give --mean and --sd, --rate or --loop.")
     plan = Plan(mde * (base or 0.0) if relative else mde, _alpha(alpha), power, ratio, correlation)
-    units = units_for_rates(rate, plan) if rate is not None else units_for_means(sd or 0.0, plan)
-    if looks > 1:
-        units *= inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power)
-    control, arm = ceil(units - 1e-9), ceil(units * ratio - 1e-9)
-    days = None
-    if daily_units is not None:
-        days = days_for(control + arm, numbers("--daily-units", daily_units), window=label_window)
-    data = {"per_arm": control, "total": control + arm, "days": days, "control": control, "arm": arm}
-    emit(data, as_json=as_json, human=lambda out: show_size(control, arm, days, daily_units is not None, out))
+    times = inflation([look / looks for look in range(1, looks + 1)], alpha=alpha, power=power) if looks > 1 else 1.0
+    newcomers = None if daily_units is None else numbers("--daily-units", daily_units)
+    found = sized(plan, times, mean=mean, sd=sd, rate=rate, newcomers=newcomers, window=label_window, over=over,
+                  seen=seen)  # fmt: skip
+    emit(found, as_json=as_json, human=lambda out: show_size(found, out))
 
 
 @app.command("boundaries")

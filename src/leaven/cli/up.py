@@ -46,6 +46,10 @@ def up(
     out.print(f"flusher     {installed.settings.lake}  (pid {system.pid('flusher')})")
     out.print(f"controller  {installed.database.url}  (pid {system.pid('controller')})")
     for loop in loops:
+        if loop.of_parameters:
+            out.print(f"loop        {loop.name}: POST {system.url}/v1/assign")
+            out.print(f"            its versions are parameters: leaven parameters add {loop.name} FILE.json")
+            continue
         out.print(f"loop        {loop.name}: POST {system.url}/v2/models/{loop.name}/infer")
         if installed.source(loop.name).first() is None:
             out.print(

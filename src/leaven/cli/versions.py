@@ -55,6 +55,8 @@ def _cells(version: VersionRecord, known_as: list[str]) -> list[Any]:
     rows = version.lineage.get("rows")
     source = [f"version {version.parent}"] if version.parent is not None and version.mode == "update" else []
     source += [f"{rows:,} rows"] if isinstance(rows, int) else []
-    how = "endpoint" if version.format == "endpoint" else "fitted" if version.mode == "fit" else "updated"
+    source += [str(version.lineage["name"])] if "name" in version.lineage else []
+    by_mode = "fitted" if version.mode == "fit" else "updated"
+    how = version.format if version.format in ("endpoint", "parameters") else by_mode
     return [version.loop, str(version.number), ", ".join(known_as), moment(version.created_at), how,
             ", ".join(source), cause_of(version)]  # fmt: skip

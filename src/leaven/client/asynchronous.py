@@ -98,9 +98,17 @@ class AsyncClient:
         """Return the predictions for `rows`, in order; see `Client.predict_many`."""
         return await self._run(self._calls.predict_many(loop, rows, units, key, self._parts.end(timeout)))
 
-    async def assign(self, loop: str, unit: str, *, timeout: float | None = None) -> Assignment:
-        """Return which arm `unit` gets; see `Client.assign`."""
-        return await self._run(self._calls.assign(loop, unit, self._parts.end(timeout)))
+    async def assign(
+        self,
+        loop: str,
+        unit: str,
+        *,
+        context: Mapping[str, Any] | None = None,
+        expose: bool = True,
+        timeout: float | None = None,
+    ) -> Assignment:
+        """Return which arm `unit` gets, with its parameters; see `Client.assign`."""
+        return await self._run(self._calls.assign(loop, unit, context, expose, self._parts.end(timeout)))
 
     async def feedback(
         self,

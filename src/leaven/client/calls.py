@@ -62,9 +62,13 @@ class Calls:
             predictions += read_predictions(reply, url=self.asking.url, rows=count)
         return predictions
 
-    def assign(self, loop: str, unit: str, end: float) -> Steps[Assignment]:
+    def assign(
+        self, loop: str, unit: str, context: Mapping[str, Any] | None, expose: bool, end: float
+    ) -> Steps[Assignment]:
         """Return the arm of `unit`."""
-        reply: Reply = yield from self.asking.ask(assign_request(loop, unit), deadline=end)
+        reply: Reply = yield from self.asking.ask(
+            assign_request(loop, unit, context=context, expose=expose), deadline=end
+        )
         return read_assignment(reply, url=self.asking.url)
 
     def feedback(self, loop: str, reports: Iterable[Report], end: float) -> Steps[list[str]]:

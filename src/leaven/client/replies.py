@@ -25,7 +25,12 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """The arm that a unit gets, and the version that answers there, by revision `revision` of the routing table."""
+    """The arm that a unit gets, and its version, by revision `revision` of the routing table.
+
+    `parameters` are those of the version, or None where it is a model. `exposure` is the id to report feedback by, as
+    `prediction_id`, or None where the arm was asked for without using it. `propensity`, in (0, 1], is the probability
+    that this unit gets this arm.
+    """
 
     loop: str
     unit: str
@@ -33,6 +38,8 @@ class Assignment(msgspec.Struct, frozen=True):
     version: str
     propensity: float
     revision: int
+    parameters: dict[str, Any] | None = None
+    exposure: str | None = None
 
 
 class _Predictions(msgspec.Struct, frozen=True):

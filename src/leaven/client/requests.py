@@ -126,9 +126,20 @@ def _predict_request(loop: str, rows: Sequence[Mapping[str, Any]], units: Sequen
     return Request("POST", path, encode(body, "rows"), (_JSON, ("idempotency-key", key)))
 
 
-def assign_request(loop: str, unit: str) -> Request:
-    """Return the request for the arm of `unit`; asking changes nothing, so it is safe to send twice."""
-    return Request("POST", "/v1/assign", encode({"loop": loop, "unit": unit}, "unit"), (_JSON,))
+def assign_request(loop: str, unit: str, *, context: Mapping[str, Any] | None = None, expose: bool = True) -> Request:
+    """Return the request for the arm of `unit`; an exposure has the same id each time, so it is safe to send twice.
+
+    Raises:
+        BadCall: there is no unit, or it or the context is nothing that JSON can say.
+    """
+    if not unit:
+        raise BadCall("unit", "it is empty, and everybody without a name would be one unit", "Name the unit.")
+    body: dict[str, Any] = {"loop": loop, "unit": unit}
+    if context:
+        body["context"] = context
+    if not expose:
+        body["expose"] = False
+    return Request("POST", "/v1/assign", encode(body, "context" if context else "unit"), (_JSON,))
 
 
 def encode(content: Any, where: str) -> bytes:

@@ -138,9 +138,26 @@ class Client:
         """
         return self._run(self._calls.predict_many(loop, rows, units, key, self._parts.end(timeout)))
 
-    def assign(self, loop: str, unit: str, *, timeout: float | None = None) -> Assignment:
-        """Return which arm `unit` gets, for those who route by themselves; raises as `predict` does."""
-        return self._run(self._calls.assign(loop, unit, self._parts.end(timeout)))
+    def assign(
+        self,
+        loop: str,
+        unit: str,
+        *,
+        context: Mapping[str, Any] | None = None,
+        expose: bool = True,
+        timeout: float | None = None,
+    ) -> Assignment:
+        """Return which arm `unit` gets, with its parameters, for those who use the arm themselves.
+
+        Args:
+            loop: The loop's name.
+            unit: Whom it is for; the same unit gets the same arm.
+            context: What is known of the unit, by feature of the loop; kept with the exposure, to tell segments apart.
+            expose: Whether the unit meets its arm now. False: nothing is written down; ask again when the arm is used.
+            timeout: Seconds that it may take; None for the client's.
+        Raises as `predict` does.
+        """
+        return self._run(self._calls.assign(loop, unit, context, expose, self._parts.end(timeout)))
 
     def feedback(
         self,

@@ -110,7 +110,7 @@ class Controller:
         def matured() -> int:
             window = loop.label.window
             since = now - window - timedelta(days=3650) if last is None else instant(last) - window
-            return len(source.examples(Span(since, now - window), loop.label, as_of=now).mature())
+            return len(source.examples(Span(since, now - window), loop.label, as_of=now).predicted().mature())
 
         def measured(metric: str, over: timedelta) -> Signal:
             if (metric, over) not in seen:

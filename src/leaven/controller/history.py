@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.duration import instant
-from leaven.events.columns import Column, Examples, Matched, Pairs, Predictions, column_time
+from leaven.events.columns import IMPORTED, Column, Examples, Matched, Pairs, Predictions, column_time
 from leaven.events.labels import LabelRule
 from leaven.events.source import Marks, Span
 from leaven.experiments.assignment import position
@@ -36,7 +36,7 @@ class HistoryLog:
             id=numbered,
             at=history.at,
             unit=history.unit,
-            arm=np.full(rows, "imported", dtype=object),
+            arm=np.full(rows, IMPORTED, dtype=object),
             version=np.full(rows, "", dtype=object),
             answer=np.full(rows, np.nan),
             propensity=np.ones(rows),

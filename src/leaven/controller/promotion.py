@@ -97,7 +97,7 @@ def _derived(
         else:
             shadows = (ShadowRoute(*challenger, threshold(step.share)),)
     # Each trial draws its units anew: who was in the last canary is not in the next one by rule.
-    salt = known.salt if trial is None else f"{known.salt}/{trial.id}"
+    salt = known.salt if trial is None else trial.salt or f"{known.salt}/{trial.id}"
     numbers = [champion, *([] if trial is None else [int(trial.challenger)]), *(int(each.version) for each in standby)]
     schema = _served_schema(connection, known, numbers)
     return RoutingTable(loop, 0, 0, schema, salt, arms, shadows, standby)

@@ -159,8 +159,8 @@ def _trial_row(one: Trial, *, ended_at: int | None) -> dict[str, Any]:
     return {
         "id": one.id, "loop": one.loop, "refresh": one.refresh, "challenger": int(one.challenger),
         "champion": int(one.champion), "stage": one.step, "stage_since": one.since, "state": one.state,
-        "looks": one.looks, "facts": {"seen": one.seen}, "opened_at": one.opened_at, "ended_at": ended_at,
-        "active": one.loop if one.state == "open" else None,
+        "looks": one.looks, "facts": {"seen": one.seen, "salt": one.salt}, "opened_at": one.opened_at,
+        "ended_at": ended_at, "active": one.loop if one.state == "open" else None,
     }  # fmt: skip
 
 
@@ -168,5 +168,5 @@ def _trial(row: Row[Any]) -> Trial:
     return Trial(
         id=row.id, loop=row.loop, challenger=str(row.challenger), champion=str(row.champion), opened_at=row.opened_at,
         since=row.stage_since, step=row.stage, looks=row.looks, seen=row.facts["seen"],
-        state=row.state, refresh=row.refresh,
+        state=row.state, refresh=row.refresh, salt=row.facts.get("salt", ""),
     )  # fmt: skip

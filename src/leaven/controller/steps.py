@@ -18,7 +18,7 @@ from leaven.controller import state
 from leaven.controller.parts import Parts
 from leaven.controller.promotion import promote, publish_routes
 from leaven.controller.trials import begin_trial, reconcile_trial
-from leaven.curation.snapshot import Snapshot, define_snapshot, examples_digest, read_holdout, read_snapshot
+from leaven.curation.snapshot import Snapshot, define_snapshot, read_holdout, read_snapshot, taken
 from leaven.curation.windows import Part, chosen
 from leaven.duration import instant, micros
 from leaven.endpoints.description import FORMAT as ENDPOINT
@@ -66,6 +66,7 @@ def run_step(
         cancelled: Asked during training; True ends it.
     """
     loop = parts.loop(payload["loop"])
+    loop.need_model(f"step {name}")
     if name == "snapshot":
         return take_snapshot(parts, loop, payload)
     if name == "train":
@@ -89,6 +90,7 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
         champion = aliases.alias(connection, loop.name, "champion")
         parent = None if champion is None else versions.version(connection, loop.name, champion)
         before = None if parent is None or parent.snapshot is None else snapshots.snapshot(connection, parent.snapshot)
+        own = () if champion is None else versions.ancestry(connection, loop.name, champion)
     mode = loop.plan.mode(has_parent=parent is not None and parent.format != ENDPOINT)
     first = source.first()
     until = as_of - loop.label.window - loop.holdout_length
@@ -97,21 +99,22 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
     chosen_parts = _parts(loop, mode == "update", before, first=first, until=until)
     definition = define_snapshot(
         loop.name, chosen_parts, holdout=Span(until, until + loop.holdout_length), rule=loop.label, as_of=as_of,
-        marks=source.marks(), seed=loop.seed,
+        marks=source.marks(), seed=loop.seed, lineage=[str(number) for number in own],
     )  # fmt: skip
     examples = read_snapshot(definition, source, loop.label) if chosen_parts else None
     if examples is None or not len(examples):
         return StepResult("nothing", payload | {"why": _nothing(loop, mode, until)})
-    taken = msgspec.structs.replace(definition, rows=len(examples), digest=examples_digest(examples))
+    snapshot = taken(definition, examples)
     kept = SnapshotRecord(
-        f"{payload['refresh']}-snapshot", loop.name, msgspec.to_builtins(taken), taken.rows, taken.digest,
+        f"{payload['refresh']}-snapshot", loop.name, msgspec.to_builtins(snapshot), snapshot.rows, snapshot.digest,
         payload["as_of"],
     )  # fmt: skip
     with parts.write() as connection:
         parts.fence(connection)
         snapshots.put(connection, kept)
     before_it = int(parent.lineage.get("learnt", 0)) if parent is not None and mode == "update" else 0
-    added = {"snapshot": kept.id, "rows": taken.rows, "learnt": before_it + taken.rows, "mode": mode}
+    learnt = before_it + snapshot.rows
+    added = {"snapshot": kept.id, "rows": snapshot.rows, "served": snapshot.served, "learnt": learnt, "mode": mode}
     return StepResult("done", payload | added | {"parent": champion})
 
 
@@ -132,7 +135,10 @@ def _parts(
         return loop.data.parts(until=until, first=first)
     seen = msgspec.convert(before.definition, Snapshot)
     start = instant(max(stretch.end for stretch in seen.stretches))
-    return [Part(Span(start, until))] if start < until else []
+    if start >= until:
+        return []
+    newest = max(loop.data.parts(until=until, first=first), key=lambda part: part.span.end, default=None)
+    return [Part(Span(start, until), arms="all" if newest is None else newest.arms)]
 
 
 def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Callable[[], bool]) -> StepResult:
@@ -159,7 +165,7 @@ def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Callable[[],
 
 def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
     """Enter the new version in the registry, with its lineage: adds `version`."""
-    known = ("cause", "training", "rows", "learnt", "snapshot")
+    known = ("cause", "training", "rows", "served", "learnt", "snapshot")
     lineage: dict[str, Any] = {name: payload[name] for name in known if name in payload}
     with parts.write() as connection:
         parts.fence(connection)
@@ -220,7 +226,7 @@ def _past(parts: Parts, loop: Loop, snapshot: Snapshot) -> Examples:
     assert snapshot.holdout is not None
     until, first = instant(snapshot.holdout.start), source.first()
     span = Span(min(first or until, until), until)
-    examples = source.examples(span, loop.label, as_of=instant(snapshot.as_of)).mature()
+    examples = source.examples(span, loop.label, as_of=instant(snapshot.as_of)).predicted().mature()
     part = Part(span, PAST_ROWS, "month")
     return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=loop.seed))
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from leaven.controller import state
 from leaven.controller.parts import Parts
 from leaven.controller.promotion import promote, publish_routes
+from leaven.controller.self_testing import salt_for
 from leaven.duration import instant, micros
 from leaven.experiments.evidence import Evidence
 from leaven.experiments.stage import Stage, Traffic
@@ -30,9 +31,10 @@ def begin_trial(
         RefreshUnderWay: another trial of the loop is open.
     """
     at = micros(now)
+    trial_id = _trial_of(refresh) if refresh is not None else f"{loop.name}-t-v{challenger}-{at}"
+    tested = salt_for(parts, loop, trial_id, now=now, step=step)  # outside: it reads the log
     with parts.write() as connection:
         parts.fence(connection)
-        trial_id = _trial_of(refresh) if refresh is not None else f"{loop.name}-t-v{challenger}-{at}"
         known = state.find_trial(connection, trial_id)
         if known is not None:
             return known
@@ -43,13 +45,15 @@ def begin_trial(
             raise state.RefreshUnderWay(loop.name, busy.id, busy.state)
         champion = aliases.alias(connection, loop.name, "champion")
         assert champion is not None
-        opened = Trial(trial_id, loop.name, str(challenger), str(champion), at, at, step=step, refresh=refresh)
+        opened = Trial(trial_id, loop.name, str(challenger), str(champion), at, at, step=step, refresh=refresh,
+                       salt=tested.salt)  # fmt: skip
         state.open_trial(connection, opened, rollout=repr(list(loop.rollout)))
         stage, _ = steps_of(loop.rollout)[step]
         decided = Decision(
             id=f"{trial_id}-begin", loop=loop.name, at=at, kind="trial", outcome="begin", version=challenger,
             rule={"rollout": [repr(each) for each in loop.rollout]} | _question(loop),
-            why=f"version {challenger} begins with {stage!r}",
+            evidence={"self_test": msgspec.to_builtins(tested)},
+            why=f"version {challenger} begins with {stage!r}; {tested.why}",
             by=by, refresh=refresh, trial=trial_id,
         )  # fmt: skip
         record(connection, decided)

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.curation.windows import Part, Stratum, chosen
+from leaven.curation.windows import Arms, Part, Stratum, chosen, served_by
 from leaven.duration import instant, micros
 from leaven.errors import LeavenError
 from leaven.events.columns import Examples, Labels, Predictions
@@ -31,6 +31,7 @@ class Stretch(msgspec.Struct, frozen=True):
     end: int
     rows: int | None = None
     by: Stratum | None = None
+    arms: Arms = "all"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -47,6 +48,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     rows: int = 0
     digest: str = ""
     tombstones_mark: int = 0  # what was erased up to here was gone when it was taken
+    lineage: tuple[str, ...] = ()  # versions whose rows are one's own, where a stretch asks for these
+    served: dict[str, int] = {}  # rows by the arm that answered them, when it was taken
 
 
 class SnapshotChanged(LeavenError, RuntimeError):
@@ -79,12 +82,23 @@ class SnapshotErased(SnapshotChanged):
 
 
 def define_snapshot(
-    loop: str, parts: Sequence[Part], *, holdout: Span | None, rule: LabelRule, as_of: datetime, marks: Marks, seed: int
+    loop: str,
+    parts: Sequence[Part],
+    *,
+    holdout: Span | None,
+    rule: LabelRule,
+    as_of: datetime,
+    marks: Marks,
+    seed: int,
+    lineage: Sequence[str] = (),
 ) -> Snapshot:
-    """Return the definition of the snapshot that holds these parts, as of this moment and these marks."""
+    """Return the definition of the snapshot that holds these parts, as of this moment and these marks.
+
+    `lineage` names the versions whose rows a part with `arms="own"` keeps.
+    """
     return Snapshot(
         loop=loop,
-        stretches=tuple(Stretch(micros(p.span.start), micros(p.span.end), p.rows, p.by) for p in parts),
+        stretches=tuple(Stretch(micros(p.span.start), micros(p.span.end), p.rows, p.by, p.arms) for p in parts),
         holdout=None if holdout is None else Stretch(micros(holdout.start), micros(holdout.end)),
         label=repr(rule),
         as_of=micros(as_of),
@@ -92,11 +106,21 @@ def define_snapshot(
         feedback_mark=marks.feedback,
         seed=seed,
         tombstones_mark=marks.tombstones,
+        lineage=tuple(lineage) if any(part.arms == "own" for part in parts) else (),
     )
 
 
+def taken(definition: Snapshot, examples: Examples) -> Snapshot:
+    """Return the snapshot with what it held when it was taken: rows, by which arms they were served, and digest."""
+    arms, counts = np.unique(examples.predictions.arm.astype(str), return_counts=True)
+    return msgspec.structs.replace(
+        definition, rows=len(examples), digest=examples_digest(examples),
+        served=dict(zip(arms.tolist(), counts.tolist(), strict=True)),
+    )  # fmt: skip
+
+
 def read_snapshot(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
-    """Return the examples of `snapshot`: mature ones with a label, each once, oldest first.
+    """Return the examples of `snapshot`: mature predictions with a label, each once, oldest first.
 
     Raises:
         SnapshotErased: the snapshot was taken before, and rows were erased since.
@@ -149,7 +173,11 @@ def read_holdout(snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> 
 
 def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: LabelRule) -> Examples:
     span = _span(stretch)
-    examples = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot)).mature()
+    found = source.examples(span, rule, as_of=instant(snapshot.as_of), marks=_marks(snapshot))
+    examples = found.predicted().mature()
+    if stretch.arms != "all":
+        by = examples.predictions
+        examples = examples.take(served_by(by.arm, by.version, stretch.arms, lineage=snapshot.lineage))
     part = Part(span, stretch.rows, stretch.by)
     return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=snapshot.seed))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -18,15 +18,18 @@ from leaven.events.source import Span
 from leaven.values import value
 
 Stratum = Literal["month", "week", "day"]
+Arms = Literal["all", "champion", "own"]
+_ARMS = ("all", "champion", "own")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One stretch of the log, and how many of its examples to keep (None: all), evenly over its strata."""
+    """One stretch of the log, whose rows count, and how many of them to keep (None: all), evenly over its strata."""
 
     span: Span
     rows: int | None = None
     by: Stratum | None = None
+    arms: Arms = "all"
 
 
 class Data(Protocol):
@@ -39,16 +42,30 @@ class Data(Protocol):
 
 @value
 class Recent:
-    """All examples of the latest stretch."""
+    """All examples of the latest stretch.
+
+    `arms` says by whom they were served, which matters where what is served decides what is learnt: two versions that
+    learn from each other's rows grow alike, and a trial of one against the other measures too little.
+
+    - `"all"`: by anybody;
+    - `"champion"`: by whoever was champion then, not by a challenger in its trial or a version that a request named;
+    - `"own"`: by the champion that is continued or replaced, and by the versions that it continues, whichever arm they
+      were then.
+
+    Rows of before Leaven (imported ones) count in each case.
+    """
 
     length: str
+    _: KW_ONLY
+    arms: Arms = "all"
 
     def __post_init__(self) -> None:
         duration(self.length, where="Recent(…)")
+        _check_arms("Recent", self.arms)
 
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
         """Return the one stretch that ends at `until`."""
-        return [Part(Span(until - duration(self.length), until))]
+        return [Part(Span(until - duration(self.length), until), arms=self.arms)]
 
     def __add__(self, other: Data) -> Data:
         return Both(self, other)
@@ -56,11 +73,17 @@ class Recent:
 
 @value
 class AllHistory:
-    """Every example there is."""
+    """Every example there is; `arms` as of `Recent`."""
+
+    _: KW_ONLY
+    arms: Arms = "all"
+
+    def __post_init__(self) -> None:
+        _check_arms("AllHistory", self.arms)
 
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
         """Return the one stretch from the oldest prediction to `until`."""
-        return [Part(Span(min(first, until), until))]
+        return [Part(Span(min(first, until), until), arms=self.arms)]
 
     def __add__(self, other: Data) -> Data:
         return Both(self, other)
@@ -71,16 +94,18 @@ class Sample:
     """A number of examples from before the latest stretch, chosen by a hash of their ids.
 
     `of` is written `"before 28d"`: everything older than that. With `by`, each month, week or day (UTC) gives an equal
-    number as far as it has them.
+    number as far as it has them. `arms` as of `Recent`.
     """
 
     of: str
     _: KW_ONLY
     rows: int
     by: Stratum | None = None
+    arms: Arms = "all"
 
     def __post_init__(self) -> None:
         self._age()
+        _check_arms("Sample", self.arms)
         if not isinstance(self.rows, int) or self.rows < 1:
             raise BadDefinition("Sample(rows=…)", f"{self.rows!r} is no number of rows", "Give 1 or more.")
         if self.by not in (None, "month", "week", "day"):
@@ -94,7 +119,7 @@ class Sample:
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
         """Return the one stretch of what is older."""
         end = until - self._age()
-        return [Part(Span(first, end), self.rows, self.by)] if first < end else []
+        return [Part(Span(first, end), self.rows, self.by, self.arms)] if first < end else []
 
     def __add__(self, other: Data) -> Data:
         return Both(self, other)
@@ -116,6 +141,27 @@ class Both:
 
     def __repr__(self) -> str:
         return f"{self.left!r} + {self.right!r}"
+
+
+def served_by(arm: Column, version: Column, arms: Arms, *, lineage: Collection[str]) -> NDArray[np.bool_]:
+    """Return which rows `arms` picks.
+
+    Args:
+        arm: Name of the arm that answered each row.
+        version: Number of the version that did, as text; none where it was nobody of Leaven's.
+        arms: Whose rows count.
+        lineage: Versions that count as one's own.
+    """
+    if arms == "all":
+        return np.ones(len(arm), dtype=bool)
+    nobody = (version == "") | (version == None)  # noqa: E711  # element by element
+    mine: NDArray[np.bool_] = arm == "champion" if arms == "champion" else np.isin(version.astype(str), list(lineage))
+    return np.asarray(nobody | mine, dtype=bool)
+
+
+def _check_arms(name: str, arms: object) -> None:
+    if arms not in _ARMS:
+        raise BadDefinition(f"{name}(arms=…)", f"{arms!r} names no arms", f"Use one of {', '.join(map(repr, _ARMS))}.")
 
 
 def chosen(ids: Column, at: Column, part: Part, *, seed: int) -> NDArray[np.intp]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[Any]
+IMPORTED = "imported"  # the arm of requests that another system answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,16 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    @property
+    def exposed(self) -> Column:
+        """Which rows are exposures: a unit met its arm, and nobody was asked for an answer. Shape (rows,), bool."""
+        silent = np.isnan(self.answer)
+        if not silent.any():  # as nearly always
+            return silent
+        rows = zip(self.error.tolist(), self.arm.tolist(), strict=True)
+        exposed: Column = silent & np.array([error is None and arm != IMPORTED for error, arm in rows], dtype=bool)
+        return exposed
 
     def take(self, index: Column) -> Predictions:
         """Return the rows that a boolean mask or an array of positions picks, in that order."""
@@ -86,6 +97,11 @@ class Examples:
             self.predictions.take(index),
             replace(picked, value=picked.value[index], mature=picked.mature[index], closes_at=picked.closes_at[index]),
         )
+
+    def predicted(self) -> Examples:
+        """Return the rows without exposures: what models learn from and are judged by."""
+        exposed = self.predictions.exposed
+        return self.take(~exposed) if exposed.any() else self
 
     def mature(self) -> Examples:
         """Return the rows whose label is known and whose window has closed."""

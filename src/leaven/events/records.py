@@ -10,15 +10,17 @@ from typing import Literal
 
 import msgspec
 
-Role = Literal["live", "shadow"]
+Role = Literal["live", "shadow", "exposure"]
 FeedbackKind = Literal["label", "event", "correction"]
 FeatureValue = str | float | int | bool | None
 
 
 class PredictionServed(msgspec.Struct, frozen=True, array_like=True, tag="prediction"):
-    """One answer that was served to a unit, or that a shadow gave beside it.
+    """One answer that was served to a unit, or that a shadow gave beside it; or that a unit met its arm.
 
-    A shadow's record carries the id of the live prediction it stands beside, and no features of its own.
+    A shadow's record carries the id of the live prediction it stands beside, and no features of its own. An exposure
+    has no answer and no error: the caller asked which arm a unit gets, and used it. Its id follows from loop, table,
+    arm and unit, so however often it is written down it is one.
     `answer` is None where the arm failed; the unit then got the champion's answer, logged under the same arm with
     `error` saying why, so that failures are counted against the arm that made them.
     """

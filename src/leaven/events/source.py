@@ -42,13 +42,14 @@ class ExampleSource(Protocol):
         ...
 
     def first(self) -> datetime | None:
-        """Return the time of the oldest prediction, or None before the first."""
+        """Return the time of the oldest prediction or exposure, or None before the first."""
         ...
 
     def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:
-        """Return the live predictions served in `span`, oldest first (ties by id), with their labels at `as_of`.
+        """Return what was served live in `span`, oldest first (ties by id), with the labels at `as_of`.
 
-        With `marks`, rows that were appended later than these are left out.
+        That is predictions and exposures (`Predictions.exposed`; `Examples.predicted` leaves these out). With `marks`,
+        rows that were appended later than these are left out.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -11,11 +12,14 @@ import msgspec
 from leaven.errors import BadDefinition
 from leaven.experiments.conclusion import Conclusion, Result, Split, conclude
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
+from leaven.stats.bayesian import USUAL, belief
+from leaven.stats.clustered import between_means, clustered_estimates
 from leaven.stats.comoments import Comoments
-from leaven.stats.comparison import Comparison, Rule, compare
+from leaven.stats.comparison import Rule, Wholes, compare
 from leaven.stats.corrections import benjamini_hochberg, holm
-from leaven.stats.estimate import Estimate, adjusted_estimates, mean_estimate, ratio_estimate
+from leaven.stats.estimate import Estimate, adjusted_estimates, adjusted_wholes, mean_estimate, ratio_estimate
 from leaven.stats.quantiles import QuantileCounts
+from leaven.stats.shrinkage import shrunk
 from leaven.stats.split import split_evidence, split_p_value
 
 SPLIT_ALPHA = 0.01  # a split less likely than this is called broken
@@ -30,6 +34,15 @@ class Analysis(msgspec.Struct, frozen=True):
     verdict: Conclusion
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of every pair of arms."""
+
+    rule: Rule
+    method: str
+    usual_effect: float
+
+
 def analyse(
     sums: Sums,
     measures: Sequence[Measure],
@@ -39,6 +52,7 @@ def analyse(
     method: str,
     shares: Mapping[str, float],
     correct: Literal["holm", "bh"] | None = None,
+    usual_effect: float = USUAL,
 ) -> Analysis:
     """Return every comparison with the control, and what follows from the first metric.
 
@@ -51,6 +65,7 @@ def analyse(
         shares: Planned, by arm, by proportion; empty for an even split.
         correct: For many comparisons: Holm keeps the chance of any false finding, Benjamini-Hochberg the share of
             false ones. The family is everything that is compared here but the guardrails; intervals stay as they are.
+        usual_effect: Standard deviation of true differences, as a share of the control: for what is only shown.
     Raises:
         BadDefinition: the control is no arm, or there is nothing to compare it with.
     """
@@ -59,11 +74,11 @@ def analyse(
             "control", f"the arms are {', '.join(sums.units)}", "Name one of at least two as the control."
         )
     split = judge_split(sums.units, shares, sequential=method != "fixed")
-    by_name = {measure.name: measure for measure in measures}
+    by_name, ask = {measure.name: measure for measure in measures}, Question(rule, method, usual_effect)
     results = tuple(
         result
         for cell in sorted(sums.cells, key=lambda cell: cell.slice is not None)
-        for result in _results(cell, by_name[cell.measure], sums, control, rule, method)
+        for result in _results(cell, by_name[cell.measure], control, list(sums.units), ask)
     )
     results = _corrected(results, by_name, correct)
     return Analysis(sums.units, split, results, conclude(split, results, measures, rule))
@@ -96,41 +111,63 @@ def judge_split(units: Mapping[str, int], shares: Mapping[str, float], *, sequen
     return Split(p_value, "sequential" if sequential else "chi2", p_value < SPLIT_ALPHA)
 
 
-def _results(cell: Cell, measure: Measure, sums: Sums, control: str, rule: Rule, method: str) -> list[Result]:
-    none = Comoments()
-    base = cell.arms.get(control, none)
-    others = {arm: cell.arms.get(arm, none) for arm in sums.units if arm != control}
-    return [
-        _result(cell, measure, arm, _compared(measure, base, sample, rule), method, (base.count, sample.count))
-        for arm, sample in others.items()
-    ]
+def _results(cell: Cell, measure: Measure, control: str, arms: Sequence[str], ask: Question) -> list[Result]:
+    return [_result(cell, measure, arm, _pair(cell, measure, control, arm), ask) for arm in arms if arm != control]
 
 
-def _compared(measure: Measure, control: Kept, arm: Kept, rule: Rule) -> Comparison:
-    if measure.covariate and min(control.count, arm.count) > 1:
-        assert isinstance(control, Comoments)  # a quantile has no covariate
-        assert isinstance(arm, Comoments)
-        return compare(*adjusted_estimates(control, arm), rule)
-    return compare(_estimate(measure, control), _estimate(measure, arm), rule)
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The control's and the arm's estimates: for their difference, and for their ratio."""
+
+    control: Estimate
+    arm: Estimate
+    covariance: float = 0.0
+    wholes: Wholes | None = None
 
 
-def _estimate(measure: Measure, sample: Kept) -> Estimate:
+def _pair(cell: Cell, measure: Measure, control: str, arm: str) -> _Pair:
+    one, other = cell.arms.get(control, Comoments()), cell.arms.get(arm, Comoments())
+    if min(one.count, other.count) < 2 or isinstance(one, QuantileCounts) or isinstance(other, QuantileCounts):
+        return _Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
+    both = cell.both(control, arm) if cell.shared is not None else None
+    between = between_means(one, other, both) if both is not None else None
+    wholes = adjusted_wholes(one, other, between=between) if measure.covariate else None
+    if both is not None:
+        return _Pair(*clustered_estimates(one, other, both), wholes)
+    if wholes is not None:
+        return _Pair(*adjusted_estimates(one, other), 0.0, wholes)
+    return _Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
+
+
+def _estimate(cell: Cell, measure: Measure, sample: Kept) -> Estimate:
     if isinstance(sample, QuantileCounts):
         return sample.estimate(measure.quantile or 0.5)
     if not sample.count:
         return Estimate(math.nan, math.nan, 0)
-    if measure.denominator is not None:
+    if measure.denominator is not None or cell.shared is not None:
         return ratio_estimate(sample)
     return mean_estimate(sample.along([1.0] + [0.0] * (len(sample.centres) - 1)))
 
 
-def _result(cell: Cell, measure: Measure, arm: str, found: Comparison, method: str, n: tuple[int, int]) -> Result:
+def _result(cell: Cell, measure: Measure, name: str, pair: _Pair, ask: Question) -> Result:
+    control, arm = pair.control, pair.arm
+    found = compare(control, arm, ask.rule, covariance=pair.covariance, wholes=pair.wholes)
+    *estimates, common = pair.wholes or (control, arm, pair.covariance)
+    believed = belief(
+        estimates[0], estimates[1], usual=ask.usual_effect, covariance=common, lower_is_better=measure.lower_is_better
+    )
+    usual, error = ask.usual_effect * abs(control.value), _known(found.standard_error)
+    left = shrunk(found.difference, error, usual=usual) if error is not None and usual > 0 else None
     return Result(
-        cell.measure, arm, _known(found.control), _known(found.arm), _known(found.difference),
+        cell.measure, name, _known(found.control), _known(found.arm), _known(found.difference),
         (_known(found.low), _known(found.high)), found.relative,
-        (_known(found.relative_low), _known(found.relative_high)), found.p_value, _known(found.statistic), method,
-        cell.slice, measure.estimator, found.p_value, n, _known(found.standard_error),
+        (_known(found.relative_low), _known(found.relative_high)), found.p_value, _known(found.statistic), ask.method,
+        cell.slice, _estimator(cell, measure), found.p_value, (control.n, arm.n), error, left, believed,
     )  # fmt: skip
+
+
+def _estimator(cell: Cell, measure: Measure) -> str:
+    return measure.estimator if cell.shared is None else f"{measure.estimator}, over clusters"
 
 
 def _known(value: float | None) -> float | None:

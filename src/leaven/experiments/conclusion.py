@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from leaven.experiments.measures import Measure
+from leaven.stats.bayesian import Belief
 from leaven.stats.comparison import Rule
 from leaven.stats.confidence_sequence import ConfidenceSequence
 from leaven.stats.group_sequential import GroupSequential
@@ -40,6 +41,8 @@ class Result(msgspec.Struct, frozen=True):
     raw_p_value: float
     n: tuple[int, int]  # units measured: control, arm
     standard_error: float | None
+    shrunk: float | None = None  # the difference, drawn towards none: for display
+    bayesian: Belief | None = None  # for display
 
 
 class Conclusion(msgspec.Struct, frozen=True):

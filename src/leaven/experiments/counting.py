@@ -17,10 +17,9 @@ _REASON_LENGTH = 100
 
 
 def failed_rows(served: Predictions) -> NDArray[np.bool_]:
-    """Return which of a model's rows failed: they have an error, or no number for an answer."""
-    failed: NDArray[np.bool_] = np.isnan(served.answer) | np.array(
-        [error is not None for error in served.error.tolist()], dtype=bool
-    )
+    """Return which rows an arm failed on: they have an error, or no number for an answer, and are no exposures."""
+    told = np.array([error is not None for error in served.error.tolist()], dtype=bool)
+    failed: NDArray[np.bool_] = told | (np.isnan(served.answer) & ~served.exposed)
     return failed
 
 

@@ -6,6 +6,7 @@ Everything is counted per unit: many requests of one unit are one observation, s
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from leaven.events.columns import Examples
 from leaven.experiments.counting import by_reason, distinct, failed_rows, first_seconds, row_losses
@@ -52,7 +53,8 @@ def arm_evidence(examples: Examples, metric: str) -> ArmEvidence:
     """Return what these examples, all of one arm and oldest first, say about it."""
     served = examples.predictions
     failed = failed_rows(served)
-    judged = examples.take(~failed).mature()
+    answered = ~failed & ~np.isnan(served.answer)  # exposures are neither
+    judged = examples.take(answered).mature()
     losses = row_losses(metric, judged.labels.value, judged.predictions.answer)
     return ArmEvidence(
         units=distinct(served.unit),
@@ -61,6 +63,6 @@ def arm_evidence(examples: Examples, metric: str) -> ArmEvidence:
         failures=int(failed.sum()),
         loss=moments(unit_means(judged.predictions.unit, losses)),
         row_loss=moments(losses),
-        seconds=first_seconds(served.unit[~failed], served.seconds[~failed]),
+        seconds=first_seconds(served.unit[answered], served.seconds[answered]),
         reasons=by_reason(served.error[failed]),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -11,6 +13,7 @@ from leaven.stats.comoments import Comoments
 from leaven.stats.quantiles import QuantileCounts
 
 Kept = Comoments | QuantileCounts
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,39 @@ class Measure:
 class Cell(msgspec.Struct, frozen=True):
     """What is kept of one metric in one slice, by arm: sums that add up over days of entry, never over one unit twice.
 
-    The numbers per unit are those of `Measure.columns`, then those of its covariate.
+    The numbers per unit are those of `Measure.columns`, then those of its covariate. Where units live in clusters, they
+    are totals per cluster, and a mean is a ratio too: total and units.
     """
 
     measure: str
     slice: str | None  # `country=DE`; None for all units
     arms: dict[str, Kept]
+    # By two arms in the order of `arms`: of clusters in both, the numbers of one, then of the other. None: no clusters.
+    shared: dict[str, dict[str, Comoments]] | None = None
 
     def __add__(self, other: Cell) -> Cell:
-        arms = {**self.arms, **other.arms}
-        for name in self.arms.keys() & other.arms.keys():
-            arms[name] = _added(self.arms[name], other.arms[name])
-        return Cell(self.measure, self.slice, arms)
+        return Cell(self.measure, self.slice, _merged(self.arms, other.arms, _added), self._shared_with(other))
+
+    def _shared_with(self, other: Cell) -> dict[str, dict[str, Comoments]] | None:
+        if self.shared is None or other.shared is None:
+            return self.shared if other.shared is None else other.shared
+        return _merged(self.shared, other.shared, lambda one, two: _merged(one, two, Comoments.__add__))
+
+    def both(self, control: str, arm: str) -> Comoments:
+        """Return what clusters in both arms say: the control's numbers first."""
+        pairs = self.shared or {}
+        if control in pairs and arm in pairs[control]:
+            return pairs[control][arm]
+        found = pairs.get(arm, {}).get(control, Comoments())
+        k = len(found.centres) // 2
+        return found.reordered([*range(k, 2 * k), *range(k)])
+
+
+def _merged(one: dict[str, T], other: dict[str, T], add: Callable[[T, T], T]) -> dict[str, T]:
+    merged = {**one, **other}
+    for name in one.keys() & other.keys():
+        merged[name] = add(one[name], other[name])
+    return merged
 
 
 def _added(one: Kept, other: Kept) -> Kept:

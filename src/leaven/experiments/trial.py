@@ -35,6 +35,7 @@ class Trial(msgspec.Struct, frozen=True):
     seen: str = ""  # digest of the evidence last looked at
     state: TrialState = "open"
     refresh: str | None = None
+    salt: str = ""  # of its deal of the units; the loop's and the trial's own name, where empty
 
 
 class Action(msgspec.Struct, frozen=True):

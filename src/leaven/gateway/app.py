@@ -88,7 +88,7 @@ class Gateway:
         self._host, self._predicting, self._shadows = host, predicting, shadows
         self._counters, self._limits, self._version = counters, limits, version
         self._inference, self._tabular = Inference(predicting, limits), Tabular(predicting, limits)
-        self._assigning = Assigning(predicting, limits)
+        self._assigning = Assigning(predicting, limits, counters)
         self._access, self._notes = access, notes
         self._others, self._behind = others, behind
         self._managing = None if repository is None else Managing(repository, limits)
@@ -166,6 +166,7 @@ class Gateway:
             return await self._feedback(scope, receive)
         if path == "/v1/assign":
             allow(scope, "POST")
+            self._check_room()
             return await self._assigning.assign(scope, receive)
         return self._about_server(path, scope)
 

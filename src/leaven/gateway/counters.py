@@ -45,9 +45,14 @@ class Counters:
         self.predictions: Counter[Arm] = Counter()  # rows
         self.failures: Counter[Arm] = Counter()  # of these, the arm gave no answer
         self.fallbacks: Counter[Arm] = Counter()  # of these, the champion stood in
+        self.exposures: Counter[Arm] = Counter()  # units that met their arm
         self.latency: dict[Arm, Latency] = {}  # of requests, by the arm of their first row
         self.feedback = 0  # reports acknowledged
         self._log, self._trouble = log, trouble
+
+    def dropped(self) -> int:
+        """Return how many records the log has not kept."""
+        return self._log().get("dropped", 0)
 
     def took(self, arm: Arm, seconds: float) -> None:
         """Count a request that an arm answered, and how long it took."""
@@ -66,6 +71,7 @@ class Counters:
             "predictions": _by_arm(self.predictions),
             "failures": _by_arm(self.failures),
             "fallbacks": _by_arm(self.fallbacks),
+            "exposures": _by_arm(self.exposures),
             "latency": [
                 {**_named(arm), "buckets": list(latency.buckets), "seconds": latency.seconds}
                 for arm, latency in dict(self.latency).items()

@@ -22,6 +22,7 @@ from leaven.gateway.http import (
     json_answer,
     read_body,
 )
+from leaven.gateway.parameters import parameters_of
 from leaven.gateway.predicting import Predicting
 from leaven.gateway.refusals import NotOffered, UnknownPath, UnknownVersion
 from leaven.gateway.rows import Rows, checked_text, read_rows
@@ -53,7 +54,7 @@ class Inference:
             headers, receive, self._limits.body, seconds=self._limits.body_seconds, room=self._limits.room
         )
         # Taken after the body has arrived: whatever was published meanwhile counts.
-        serving = self._predicting.serving(model)
+        serving = self._predicting.model(model)
         request, rows = _read(body, headers, serving)
         del body  # it may be large, and waiting may be long
         prediction = await self._predicting.answer(serving, rows, version=version, key=said_key(headers))
@@ -158,7 +159,8 @@ def said_key(headers: dict[bytes, bytes]) -> str | None:
 
 
 def metadata(serving: Serving) -> dict[str, Any]:
-    """Return what the protocol tells of a model."""
+    """Return what the protocol tells of a model; of parameters, which nobody can ask, that there are no outputs."""
+    without_model = parameters_of(serving, serving.table.champion.version) is not None
     return {
         "name": serving.table.loop,
         "versions": in_order(serving.models),
@@ -167,7 +169,9 @@ def metadata(serving: Serving) -> dict[str, Any]:
             {"name": name, "datatype": protocol.DATATYPE_OF[kind], "shape": [-1]}
             for name, kind, _ in serving.table.schema.features
         ],
-        "outputs": [
+        "outputs": []
+        if without_model
+        else [
             {"name": protocol.ANSWER, "datatype": "FP64", "shape": [-1]},
             *({"name": name, "datatype": "BYTES", "shape": [-1]} for name in protocol.ROW_OUTPUTS),
         ],

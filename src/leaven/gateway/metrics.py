@@ -145,6 +145,8 @@ _FAMILIES: tuple[tuple[str, Kind, str, Callable[[Facts], list[Sample]]], ...] = 
     ("predictions_total", "counter", "Rows answered.", _rows("predictions")),
     ("failures_total", "counter", "Rows that an arm failed on.", _rows("failures")),
     ("fallbacks_total", "counter", "Rows that the champion answered for an arm that failed.", _rows("fallbacks")),
+    ("exposures_total", "counter", "Units that a caller showed their arm; each once per routing table and worker.",
+     _rows("exposures")),
     ("model_calls_total", "counter", "Calls of the model.", _models("calls")),
     ("model_rows_total", "counter", "Rows in these calls.", _models("rows")),
     ("model_rows_shared_total", "counter", "Of these, rows that shared their call with other requests.",

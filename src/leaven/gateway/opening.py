@@ -17,6 +17,7 @@ from leaven.gateway.answering import Answerer, Answers
 from leaven.gateway.batching import Batcher, InProcess
 from leaven.gateway.endpoint import EndpointArm
 from leaven.gateway.isolation import Isolated, ModelProcess
+from leaven.gateway.parameters import ParametersArm
 from leaven.loop import Schema
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Opener:
         self,
         load: Callable[[str], Answers],
         start: Callable[[str, Row], ModelProcess],
-        elsewhere: Callable[[str], Asking | None] = lambda artifact: None,
+        described: Callable[[str], Asking | ParametersArm | None] = lambda artifact: None,
         *,
         seconds: float,
         timer: Callable[[], float],
@@ -43,23 +44,24 @@ class Opener:
         Args:
             load: Loads an artifact in this process, by its digest.
             start: Starts a process that has loaded the artifact and has answered the row.
-            elsewhere: Gives what asks the server that an artifact describes; None where it is a model.
+            described: Gives what asks the server that an artifact describes, or the parameters in it; None where it is
+                a model.
             seconds: That a call of a version apart may take.
             timer: Seconds that pass, from any start.
             clock: Now, in microseconds since the Unix epoch.
             threads: For calls of models in this process that take long.
         """
-        self._load, self._start, self._elsewhere = load, start, elsewhere
+        self._load, self._start, self._described = load, start, described
         self._seconds, self._timer, self._clock, self._threads = seconds, timer, clock, threads
         # One for all tables: a breaker that is open stays open when its arm is promoted. Weak, as the host's are.
         self._endpoints: weakref.WeakValueDictionary[str, EndpointArm] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
     def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
-        """Return what answers for the artifact; warmed, where it is a model."""
-        endpoint = self._endpoint(artifact)
-        if endpoint is not None:
-            return endpoint
+        """Return what stands for the artifact; warmed, where it is a model."""
+        found = self._without_model(artifact)
+        if found is not None:
+            return found
         row = dummy_row(schema)
         if apart:
             isolated = Isolated(lambda: self._start(artifact, row), seconds=self._seconds)
@@ -70,15 +72,18 @@ class Opener:
         _warm(model, row, artifact)
         return Batcher(InProcess(model, timer=self._timer, threads=self._threads))
 
-    def _endpoint(self, artifact: str) -> EndpointArm | None:
-        """The endpoint that the artifact describes. It need not answer now: a gateway starts without it."""
+    def _without_model(self, artifact: str) -> EndpointArm | ParametersArm | None:
+        """The parameters in the artifact, or the endpoint that it describes.
+
+        An endpoint need not answer now: a gateway starts without it.
+        """
         with self._lock:
             known = self._endpoints.get(artifact)
             if known is not None:
                 return known
-            asking = self._elsewhere(artifact)
-            if asking is None:
-                return None
+            asking = self._described(artifact)
+            if asking is None or isinstance(asking, ParametersArm):
+                return asking
             arm = EndpointArm(asking, timer=self._timer, clock=self._clock)
             weakref.finalize(arm, asking.pool.close)
             self._endpoints[artifact] = arm

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from leaven.clock import Clock
 from leaven.events.log import EventLog
-from leaven.events.records import Event
+from leaven.events.records import Event, PredictionServed
 from leaven.gateway.acknowledging import Acknowledging
 from leaven.gateway.counters import Counters
-from leaven.gateway.refusals import NotReady, OutOfService, UnknownModel, shown
+from leaven.gateway.parameters import parameters_of
+from leaven.gateway.refusals import HasNoModel, NotReady, OutOfService, UnknownModel, shown
 from leaven.gateway.rows import Rows
 from leaven.gateway.serving import Chance, Prediction, Serving, predict
 from leaven.gateway.shadow import Shadows
@@ -74,6 +75,17 @@ class Predicting:
             raise UnknownModel(model, self.served.keys())
         return serving
 
+    def model(self, model: str) -> Serving:
+        """Return what `model` is served with, where it can be asked for answers; raises as `serving` does.
+
+        Raises:
+            HasNoModel: its versions are sets of parameters.
+        """
+        serving = self.serving(model)
+        if parameters_of(serving, serving.table.champion.version) is not None:
+            raise HasNoModel(model)
+        return serving
+
     @property
     def loops(self) -> Collection[str]:
         """The loops that feedback is taken for: those that are served, and those that were until somebody unloaded."""
@@ -97,11 +109,7 @@ class Predicting:
         prediction = await predict(serving, rows, pinned=version, at=now, chance=self.chance, key=key)
         self._count(serving.table.loop, prediction)
         self.statistics.note(serving, prediction, self.chance.timer() - began)
-        if self._log_first:
-            await self.durable(prediction.records)
-        else:
-            for record in prediction.records:
-                self._log.append(record)  # which counts what it has no room for
+        await self.write_down(prediction.records)
         first = prediction.records[0]
         self._counters.took((serving.table.loop, first.arm, first.version), self.chance.timer() - began)
         if prediction.failure is not None:
@@ -114,6 +122,18 @@ class Predicting:
         if not serving.table.shadows or not prediction.places:
             return None
         return lambda: self._shadows.offer(serving, prediction)
+
+    async def write_down(self, records: Sequence[PredictionServed]) -> bool:
+        """Hand records to the log; False where it had no room for all of them, which it counts.
+
+        Raises:
+            LogUnavailable: replies are to wait for the log, which cannot keep them.
+        """
+        if self._log_first:
+            await self.durable(records)
+            return True
+        kept = [self._log.append(record) for record in records]
+        return all(kept)
 
     async def durable(self, events: Sequence[Event]) -> None:
         """Wait until the events survive a power cut.

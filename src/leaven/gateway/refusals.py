@@ -32,6 +32,20 @@ class UnknownModel(LeavenError, LookupError):
         return f"no model {shown(self.model)} is served here. There is {', '.join(sorted(self.served)) or 'none yet'}."
 
 
+class HasNoModel(LeavenError, ValueError):
+    """A request asks for an answer of a loop whose versions are sets of parameters."""
+
+    def __init__(self, loop: str) -> None:
+        super().__init__(loop)
+        self.loop = loop
+
+    def __str__(self) -> str:
+        return (
+            f"loop {self.loop!r} has no model to ask: its versions are sets of parameters. "
+            'Send {"loop", "unit"} to /v1/assign to get those of a unit.'
+        )
+
+
 class OutOfService(LeavenError, RuntimeError):
     """A request names a model that somebody has unloaded."""
 
@@ -223,6 +237,7 @@ STATUS: tuple[tuple[type[LeavenError], int], ...] = (
     (NoToken, 401),
     (NotPermitted, 403),
     (BadFeature, 400),
+    (HasNoModel, 400),
     (UnknownModel, 404),
     (UnknownVersion, 404),
     (OutOfService, 503),

@@ -46,7 +46,7 @@ class Tabular:
         body = await read_body(
             headers, receive, self._limits.body, seconds=self._limits.body_seconds, room=self._limits.room
         )
-        serving = self._predicting.serving(model)
+        serving = self._predicting.model(model)
         schema = serving.table.schema
         written: _Written = decode_json(_decoder.decode, body)
         rows = rows_of(written.rows, schema, units=_units(written, schema, said_unit(headers)))

@@ -58,7 +58,7 @@ def put(connection: Connection, loop: Loop, *, path: str, source: str, at: int, 
             )
         )
     elif (found.path, found.source, found.digest) != (path, source, loop.digest):
-        check_change(connection, loop, task_before=as_record(found, LoopRecord).schema.task)
+        check_change(connection, loop, task_before=as_record(found, LoopRecord).schema.task, before=found.definition)
         since = found.registered_at if found.digest == loop.digest else at
         connection.execute(update(table).where(table.c.name == loop.name).values(registered_at=since, **facts))
     key = {"loop": loop.name, "digest": loop.digest}

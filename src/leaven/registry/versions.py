@@ -99,6 +99,17 @@ def versions(connection: Connection, loop: str) -> list[VersionRecord]:
     return [as_record(row, VersionRecord) for row in found]
 
 
+def ancestry(connection: Connection, loop: str, number: int) -> tuple[int, ...]:
+    """Return the version and those that it continues, nearest first."""
+    parents = {each.number: each.parent for each in versions(connection, loop)}
+    line: list[int] = []
+    following: int | None = number
+    while following is not None:
+        line.append(following)
+        following = parents[following]
+    return tuple(line)
+
+
 def known(connection: Connection, loop: str) -> tuple[str, ...]:
     """Return the numbers of the newest ten versions as text, oldest first: what an error tells the reader."""
     newest = select(table.c.number).where(table.c.loop == loop).order_by(table.c.number.desc()).limit(10)

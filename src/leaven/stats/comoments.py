@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +39,15 @@ class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=Tru
             matrix[np.triu_indices(k)] = np.divide(self.products, self.count - 1)
             matrix.T[np.triu_indices(k)] = matrix[np.triu_indices(k)]
         return matrix
+
+    def reordered(self, order: Sequence[int]) -> Comoments:
+        """Return the comoments of the same numbers in another order."""
+        k = len(self.centres)
+        matrix = np.zeros((k, k))
+        matrix[np.triu_indices(k)] = self.products
+        matrix.T[np.triu_indices(k)] = self.products
+        products = matrix[np.ix_(order, order)][np.triu_indices(k)] if k else matrix.ravel()
+        return Comoments(self.count, tuple(self.centres[i] for i in order), tuple(products.tolist()))
 
     def along(self, weights: ArrayLike) -> Moments:
         """Return the moments of the weighted sum of the k numbers, weights of shape (k,)."""

@@ -10,9 +10,12 @@ import math
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from leaven.stats.comoments import Comoments
 from leaven.stats.moments import Moments
+
+Floats = NDArray[np.float64]
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -42,8 +45,13 @@ def ratio_estimate(sample: Comoments) -> Estimate:
     if not sample.count or sample.centres[1] == 0:
         return Estimate(math.nan, math.nan, sample.count)
     ratio = sample.centres[0] / sample.centres[1]
-    linear = sample.along((1 / sample.centres[1], -ratio / sample.centres[1]))
-    return Estimate(ratio, mean_estimate(linear).variance, sample.count)
+    return Estimate(ratio, mean_estimate(sample.along(ratio_weights(sample))).variance, sample.count)
+
+
+def ratio_weights(sample: Comoments) -> Floats:
+    """Return how a ratio moves with the means of its numerator and denominator."""
+    numerator, denominator = sample.centres[:2]
+    return np.array([1 / denominator, -numerator / denominator**2])
 
 
 def adjusted_estimates(control: Comoments, arm: Comoments) -> tuple[Estimate, Estimate]:
@@ -60,6 +68,42 @@ def adjusted_estimates(control: Comoments, arm: Comoments) -> tuple[Estimate, Es
     pooled = control + arm
     theta = _theta(pooled)
     return _adjusted(control, theta, pooled), _adjusted(arm, theta, pooled)
+
+
+def adjusted_weights(control: Comoments, arm: Comoments) -> tuple[Floats, Floats]:
+    """Return how each arm's adjusted estimate moves with the means that it is made of."""
+    theta = _theta(control + arm)
+    metrics, covariates = zip(*(_gradients(sample) for sample in (control, arm)), strict=True)
+    return metrics[0] - theta * covariates[0], metrics[1] - theta * covariates[1]
+
+
+def adjusted_wholes(
+    control: Comoments, arm: Comoments, *, between: Floats | None = None
+) -> tuple[Estimate, Estimate, float]:
+    """Return the adjusted estimates with variances of their own, and their covariance: for relative differences.
+
+    Both are adjusted towards the covariate's mean over both arms, which is an estimate as well. Its error cancels in
+    their difference, not in their ratio.
+
+    Args:
+        control: As for `adjusted_estimates`.
+        arm: As for `adjusted_estimates`.
+        between: Covariances of the control's means with the arm's, shape (k, k); 0 where the arms share no unit.
+    Source:
+        The delta method over all means of both arms, theta taken as known.
+    """
+    pooled, k = control + arm, len(control.centres)
+    theta, towards = _theta(pooled), _gradients(pooled)[1] * _theta(pooled) / pooled.count
+    weights = np.tile(np.concatenate([control.count * towards, arm.count * towards]), (2, 1))
+    for row, own in enumerate(adjusted_weights(control, arm)):
+        weights[row, row * k : (row + 1) * k] += own
+    means = np.zeros((2 * k, 2 * k))
+    means[:k, :k], means[k:, k:] = control.covariance() / control.count, arm.covariance() / arm.count
+    if between is not None:
+        means[:k, k:], means[k:, :k] = between, between.T
+    (v0, covariance), (_, v1) = (weights @ means @ weights.T).tolist()
+    values = (_adjusted(sample, theta, pooled).value for sample in (control, arm))
+    return Estimate(next(values), v0, control.count), Estimate(next(values), v1, arm.count), covariance
 
 
 def _theta(pooled: Comoments) -> float:
@@ -82,7 +126,7 @@ def _values(sample: Comoments) -> tuple[float, float]:
     return (centres[0], centres[1]) if len(centres) == 2 else (centres[0] / centres[1], centres[2] / centres[3])
 
 
-def _gradients(sample: Comoments) -> tuple[np.ndarray, np.ndarray]:
+def _gradients(sample: Comoments) -> tuple[Floats, Floats]:
     """How the metric and the covariate move with the means that they are made of."""
     if len(sample.centres) == 2:
         return np.array([1.0, 0.0]), np.array([0.0, 1.0])

@@ -78,16 +78,28 @@ def roc_auc(label: Floats, answer: Floats, *, alpha: float = 0.05) -> Interval:
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n:
         return Interval(math.nan, -math.inf, math.inf, 1 - alpha, len(label))
-    ranks = _midranks(answer)
-    auc = (ranks[positive].sum() - m * (m + 1) / 2) / (m * n)
-    v10 = (ranks[positive] - _midranks(answer[positive])) / n
-    v01 = 1 - (ranks[~positive] - _midranks(answer[~positive])) / m
+    auc, v10, v01 = auc_components(positive, answer)
     if min(m, n) < 2:
-        return Interval(float(auc), -math.inf, math.inf, 1 - alpha, len(label))
+        return Interval(auc, -math.inf, math.inf, 1 - alpha, len(label))
     from scipy.special import ndtri
 
     half = float(-ndtri(alpha / 2)) * math.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
-    return Interval(float(auc), float(auc) - half, float(auc) + half, 1 - alpha, len(label))
+    return Interval(auc, auc - half, auc + half, 1 - alpha, len(label))
+
+
+def auc_components(positive: NDArray[np.bool_], answer: Floats) -> tuple[float, Floats, Floats]:
+    """Return the AUC, each positive's share of negatives below it, each negative's share of positives above it.
+
+    Args:
+        positive: Shape (rows,): whether it is one; there are some of both kinds.
+        answer: Shape (rows,), any score; ties count by half.
+    Source:
+        Sun and Xu (2014), by midranks; DeLong's v10 and v01, whose means are the AUC.
+    """
+    ranks, m = _midranks(answer), int(positive.sum())
+    v10 = (ranks[positive] - _midranks(answer[positive])) / (len(answer) - m)
+    v01 = 1 - (ranks[~positive] - _midranks(answer[~positive])) / m
+    return float(v10.mean()), v10, v01
 
 
 def _midranks(values: Floats) -> Floats:

@@ -92,5 +92,11 @@ def unit_means(unit: NDArray[np.object_] | Sequence[str], values: NDArray[np.flo
     """
     if not len(values):
         return np.empty(0)
-    _, which = np.unique(np.asarray(unit, dtype=object).astype(str), return_inverse=True)
-    return np.bincount(which, weights=values) / np.bincount(which)
+    which, units = numbered(unit)
+    return np.bincount(which, weights=values, minlength=units) / np.bincount(which, minlength=units)
+
+
+def numbered(unit: NDArray[np.object_] | Sequence[str]) -> tuple[NDArray[np.intp], int]:
+    """Return the number of each row's unit, from 0 in the units' alphabetical order, and how many units there are."""
+    names, which = np.unique(np.asarray(unit, dtype=object).astype(str), return_inverse=True)
+    return which, len(names)

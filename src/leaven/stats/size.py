@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leaven.errors import BadDefinition
+from leaven.stats.unit_curve import UnitCurve
 
 LEAST_DAYS = 7  # a whole week: people differ between weekdays and weekends
 
@@ -89,7 +90,45 @@ def days_for(units: float, newcomers: Sequence[float], *, window: float = 0.0) -
         if newcomers[-1] == 0:
             return None
         day += math.ceil(left / newcomers[-1] - 1e-9)
-    return max(day + math.ceil(window), LEAST_DAYS, math.ceil(2 * window))
+    return _at_least(day, 0.0, window)
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """Days of a trial; None where so many units hardly ever come."""
+
+    days: int | None
+    soonest: int | None  # if the units go on to come as they do now
+    latest: int | None  # if only units of the kind seen are left to come
+
+
+def days_on_curve(
+    units: float, curve: UnitCurve, *, window: float = 0.0, share: float = 1.0, over: float = 0.0
+) -> Lasting:
+    """Return the days until so many units have come and their labels are mature.
+
+    Args:
+        units: Of all arms.
+        curve: Of the units that come, from the first day of any stretch.
+        window: Days until a label is mature.
+        share: Of the units, those that count: that are in the trial and get a label; in (0, 1].
+        over: Days for which a unit is measured once it has come.
+    Returns:
+        At least a week each, and at least two windows.
+    """
+    if not 0 < share <= 1:
+        raise BadDefinition("share", f"{share:g} is no share", "Give more than 0, up to 1.")
+    days = (curve.days_until(units / share), *curve.days_between(units / share))
+    return Lasting(*(None if day is None else _at_least(day, over, window) for day in days))
+
+
+def smallest_effect(mde: float, units: float, possible: float) -> float:
+    """Return the smallest difference that `possible` units can find, where `units` find `mde` with the same power."""
+    return abs(mde) * math.sqrt(units / possible) if possible > 0 else math.inf
+
+
+def _at_least(day: int, over: float, window: float) -> int:
+    return max(day + math.ceil(over + window), LEAST_DAYS, math.ceil(2 * window))
 
 
 def _z(plan: Plan) -> float:

@@ -260,7 +260,8 @@ class EventTable:
             if before:  # else there is nothing to delete, and no need for two more commits
                 self._vacuum(hours=int(hours), keep=keep)
                 self.settle()
-            gone = before.keys() - self._superseded().keys()
+            # What is there no more, not what is superseded no more: a commit may have taken a new file in meanwhile.
+            gone = before.keys() - self._there().keys()
             for path in gone:
                 self.place.remove(path)  # the copy of it that a bucket has on this machine
             if _checkpoints(self.place):
@@ -284,12 +285,14 @@ class EventTable:
             return self._superseded() if self.refresh() else {}
 
     def _superseded(self) -> dict[str, float]:
-        # Listed before the version is looked up: what is committed in between is then in it.
-        there = {f"{day}/{file.name}": file.modified for day in self.place.folders() if day != LOG
-                 for file in self.place.at(day).files() if file.name.endswith(".parquet")}  # fmt: skip
+        there = self._there()  # before the version is looked up: what is committed in between is then in it
         self.refresh()
         live = {file.path for file in self.files()}
         return {path: written for path, written in there.items() if path not in live}
+
+    def _there(self) -> dict[str, float]:
+        return {f"{day}/{file.name}": file.modified for day in self.place.folders() if day != LOG
+                for file in self.place.at(day).files() if file.name.endswith(".parquet")}  # fmt: skip
 
     def remove(self, rows: Sequence[tuple[date, int]], *, hold: Callable[[], bool]) -> int:
         """Take rows out, given their days and numbers, durably; return how many were there.

@@ -38,7 +38,8 @@ class LakeSource:
     Where a prediction id was logged twice within the span, the row committed first counts; of feedback with one id,
     the piece received first. Feedback counts for the prediction that it names, or, where it names none, for the
     latest prediction of its unit at or before it and within the rule's window (of several at one moment the one with
-    the last id). Feedback that is dated before its prediction never counts.
+    the last id). The same holds of exposures, and feedback without a name counts for the latest of each: whether
+    exposures are logged changes nothing for predictions. Feedback that is dated before its prediction never counts.
     """
 
     def __init__(self, lake: Lake, loop: str, watermark: Callable[[], datetime]) -> None:
@@ -53,20 +54,20 @@ class LakeSource:
         return self._watermark()
 
     def first(self) -> datetime | None:
-        """Return the time of the oldest live prediction, or None before the first."""
+        """Return the time of the oldest prediction or exposure, or None before the first."""
         with self._lake.query() as connection:
             files, _ = self._pinned("predictions", None)
             for day in sorted({file.day for file in files}):
                 found = connection.execute(
                     f"""SELECT epoch_us(min("at")) FROM {parquet([file for file in files if file.day == day])}
-                        WHERE role = 'live'"""  # noqa: S608
+                        WHERE role IN ('live', 'exposure')"""  # noqa: S608
                 ).fetchall()[0][0]
                 if found is not None:
                     return instant(found)
         return None
 
     def examples(self, span: Span, rule: LabelRule, *, as_of: datetime, marks: Marks | None = None) -> Examples:
-        """Return the live predictions served in `span`, oldest first (ties by id), with their labels at `as_of`.
+        """Return predictions and exposures in `span`, oldest first (ties by id), with their labels at `as_of`.
 
         With `marks`, rows that were appended later than these are left out.
         """
@@ -118,7 +119,7 @@ class LakeSource:
     def _collect_live(
         self, connection: DuckDBPyConnection, span: Span, as_of: datetime, mark: int | None
     ) -> Predictions:
-        """Put the span's live predictions into the temporary table `live`, numbered, and return them."""
+        """Put what was served live in the span into the temporary table `live`, numbered, and return it."""
         files, upto = self._pinned("predictions", mark)
         files = _between(files, span.start, min(span.end, as_of))
         if not files:
@@ -128,7 +129,7 @@ class LakeSource:
         wanted = ", ".join(f'"{name}"' for name in (*_PLAIN, *features))
         connection.execute(
             f"""CREATE TEMP TABLE live AS SELECT seq, epoch_us("at") AS "at", {wanted} FROM {parquet(files)}
-                WHERE role = 'live' AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
+                WHERE role IN ('live', 'exposure') AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
             [span.start, span.end, as_of, upto],
         )
         _drop_repeated(connection, "live", "seq")
@@ -169,14 +170,15 @@ class LakeSource:
         files, upto = self._pinned("predictions", marks.predictions if marks else None)
         until = span.end + window
         connection.execute(
-            f"""CREATE TEMP TABLE served AS SELECT seq, id, unit, epoch_us("at") AS "at"
+            f"""CREATE TEMP TABLE served AS SELECT seq, id, unit, role, epoch_us("at") AS "at"
                 FROM {parquet(_between(files, span.start, until))}
-                WHERE role = 'live' AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
+                WHERE role IN ('live', 'exposure') AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
             [span.start, until, as_of, upto],
         )
         _drop_repeated(connection, "served", "seq")
         connection.execute(
-            'CREATE TEMP TABLE moments AS SELECT unit, "at", max(id) AS id FROM served GROUP BY unit, "at"'
+            """CREATE TEMP TABLE moments AS SELECT unit, role, "at", max(id) AS id
+               FROM served GROUP BY "at", unit, role"""
         )
 
 
@@ -186,8 +188,8 @@ _BY_PREDICTION = """
 """
 _BY_UNIT = """
     SELECT n.row, f."at", f.received_at, f.name, f.kind, f.value, f.id
-    FROM (SELECT * FROM said WHERE prediction IS NULL AND unit IS NOT NULL) f
-    ASOF JOIN moments m ON f.unit = m.unit AND f."at" >= m."at"
+    FROM (SELECT * FROM said, (SELECT DISTINCT role FROM moments) WHERE prediction IS NULL AND unit IS NOT NULL) f
+    ASOF JOIN moments m ON f.unit = m.unit AND f.role = m.role AND f."at" >= m."at"
     JOIN numbered n ON n.id = m.id WHERE f."at" - m."at" <= ?
 """
 _IN_ORDER = " ORDER BY 1, 2, 3, 7"

@@ -133,7 +133,7 @@ class Service:
         return ParseDict(metadata(serving), said())
 
     async def _ModelInfer(self, sent: Any, said: Any, headers: dict[str, str]) -> Any:  # noqa: N802
-        serving = self._predicting.serving(sent.model_name)
+        serving = self._predicting.model(sent.model_name)
         request = infer_request(sent)
         protocol.check_outputs(request)
         unit = headers.get("leaven-unit")
