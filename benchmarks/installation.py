@@ -55,7 +55,7 @@ def installation(
     from sklearn.linear_model import LogisticRegression
 
     from leaven.learners import ScikitLearn, XGBoost
-    from leaven.learners.scikit_learn import _estimator
+    from leaven.learners.scikit_learn import estimator_in
     from leaven.loop import Schema
     from leaven.settings import settings_from
     from leaven.storage.control.database import ControlDatabase
@@ -84,7 +84,7 @@ def installation(
         (own / "format").write_text(format)
         for file, content in files[name].items():
             (own / file).write_bytes(content)
-    joblib.dump(_estimator(files["pipeline"], ()), made.estimator)
+    joblib.dump(estimator_in(files["pipeline"], ()), made.estimator)
     yield made
     database.dispose()
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from leaven.learners import ScikitLearn, XGBoost, load
 from leaven.learners.direct import DirectModel
-from leaven.learners.xgboost import XGBoostModel, _booster
+from leaven.learners.xgboost import XGBoostModel, booster_in
 from leaven.loop import Schema
 from leaven.settings import calm_threads
 from leaven.training.encoding import encoder_for
@@ -78,7 +78,7 @@ def measured(learner: Any, repeats: int) -> dict[str, Any]:
 def as_its_library_asks(learner: Any, files: Files, served: Model) -> Model:
     """The model as anybody would ask it who has only its library."""
     if isinstance(learner, XGBoost):
-        return XGBoostModel(_booster(files))
+        return XGBoostModel(booster_in(files))
     return served._library if isinstance(served, DirectModel) else served
 
 

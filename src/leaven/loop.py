@@ -210,7 +210,13 @@ class Loop:
         for gate in self.gates:
             _check_metric(gate, self.label, where)
         for stage in self.rollout:
-            _check_metric(stage, self.label, where)
+            if hasattr(stage, "check_fits"):
+                stage.check_fits(
+                    features=[each.name for each in self.features], label=self.label, answers=not self.of_parameters,
+                    where=where,
+                )  # fmt: skip
+            else:
+                _check_metric(stage, self.label, where)
             if getattr(stage, "decides", False) and self.outcome_depends_on_prediction:
                 raise BadDefinition(where, f"{stage!r} is to decide without serving anybody", _MAY_NOT_DECIDE)
         for trigger in self.triggers:

@@ -78,4 +78,6 @@ def _made(node: ast.expr, makers: Mapping[str, Callable[..., Any]]) -> Any:
         arguments = [_made(argument, makers) for argument in node.args]
         named = {str(keyword.arg): _made(keyword.value, makers) for keyword in node.keywords}
         return makers[node.func.id](*arguments, **named)
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_made(item, makers) for item in node.elts]
     return ast.literal_eval(node)

@@ -18,6 +18,7 @@ from leaven.errors import BadDefinition
 from leaven.events.records import PredictionServed
 from leaven.experiments.parameters import encoded
 from leaven.loop import PARAMETERS
+from leaven.loopfile import load_loop
 from leaven.registry import routing, versions
 from leaven.settings import settings_from
 from tests.storage.builders import a_label, a_prediction, commit
@@ -32,9 +33,18 @@ loop = Loop("prompts", unit="reader", label=Happens("liked", within="1h"), learn
 """
 
 
+def with_stage(stage: str) -> str:
+    text = LOOP.replace('Canary(0.5, each="1h", patience="2d")', stage)
+    return text.replace("import Canary", "import ABTest, Latency, Outcome")
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
     (tmp_path / "prompts.py").write_text(LOOP)
+    yield from an_app(tmp_path)
+
+
+def an_app(tmp_path: Path) -> Iterator[App]:
     made = App(settings_from({}, home=tmp_path / "home"))
     made.enter(tmp_path / "prompts.py")
     for prompt in ("plain", "warm"):
@@ -79,7 +89,7 @@ def test_exposures_are_counted_once_and_are_no_failures(app: App):
     late = instant(begun) + timedelta(hours=3)
     source = app.source("prompts")
     assert source.first() == instant(begun)
-    evidence = _evidence(parts, loop, trial, metric="log_loss", now=late)
+    _, evidence = _evidence(parts, loop, trial, metric="log_loss", now=late)
     for arm, units in ((evidence.canary, 30), (evidence.champion, 20)):
         assert (arm.units, arm.requests, arm.failures, arm.failed_units, arm.loss.count) == (units, units, 0, 0, 0)
     assert reconcile_trial(parts, loop, trial, now=late).state == "open"  # a canary compares answers, of which are none
@@ -87,6 +97,37 @@ def test_exposures_are_counted_once_and_are_no_failures(app: App):
     with app.database.read() as connection:
         back = routing.latest(connection, "prompts")
     assert [(arm.arm, arm.version) for arm in back.arms] == [("champion", "1")]
+
+
+def test_the_prompt_that_is_liked_more_is_promoted_by_an_ab_test(tmp_path: Path):
+    text = LOOP.replace('Canary(0.5, each="1h", patience="2d")', AB).replace("import Canary", "import ABTest, Outcome")
+    (tmp_path / "prompts.py").write_text(text)
+    for made in an_app(tmp_path):
+        loop, parts = made.loop("prompts"), made.parts()
+        trial = prove(parts, loop, 2, start_with=None, by="ada", now=made.clock.now())
+        begun, events = trial.opened_at + 1, []
+        for number in range(600):
+            arm = ("canary", "champion")[number % 2]
+            events.append(an_exposure(arm, f"u{number}", at=begun + number, trial_table=2))
+            if number % 10 < (6 if arm == "canary" else 3):
+                heard = {"loop": "prompts", "name": "liked", "kind": "event", "at": instant(begun + 10**7)}
+                events.append(a_label(f"{arm} u{number}", 1.0, **heard))
+        commit(made.lake, *events)
+        assert reconcile_trial(parts, loop, trial, now=instant(begun) + timedelta(hours=2)).state == "open"
+        assert reconcile_trial(parts, loop, trial, now=instant(begun) + timedelta(hours=4)).state == "promoted"
+
+
+AB = 'ABTest(Outcome(Happens("liked", within="1h")), units=500, over="1h", every="1h", at_least="1h")'
+
+
+@pytest.mark.parametrize("test", ["ABTest()", 'ABTest("f1")', "ABTest(Latency())"])
+def test_what_only_answers_have_cannot_be_compared_of_parameters(tmp_path: Path, test: str):
+    text = LOOP.replace('Canary(0.5, each="1h", patience="2d")', test).replace(
+        "import Canary", "import ABTest, Latency"
+    )
+    (tmp_path / "prompts.py").write_text(text)
+    with pytest.raises(BadDefinition, match="sets of parameters give none"):
+        load_loop(tmp_path / "prompts.py")
 
 
 def test_the_controller_ticks_such_a_loop_and_begins_no_refresh(app: App):

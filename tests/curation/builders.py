@@ -10,6 +10,7 @@ import numpy as np
 from leaven.duration import instant
 from leaven.events.columns import Examples, Labels, Pairs, Predictions, column_time
 from leaven.events.labels import LabelRule
+from leaven.events.meetings import Arms, Crowd, Newcomers, crowds, newcomers
 from leaven.events.source import Marks, Span
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -98,3 +99,9 @@ class Source:
 
     def erased(self, span: Span, *, as_of: datetime, marks: Marks) -> int:
         return 0
+
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        return crowds(self.examples_given.predictions, span, arms, every=every)
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        return newcomers(self.examples_given.predictions, span, arms, first_in=first_in)

@@ -195,6 +195,7 @@ def reader(tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.Mon
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # a page's files import each other
     with ExitStack() as stack:
         yield Reader(tmp_path, free_port(), stack)
 

@@ -25,7 +25,7 @@ from leaven.training.learner import CannotLearn
 from tests.learners.builders import a_training_set
 
 LOOP_FILE = '''
-import os, time
+import os, tempfile, time
 from leaven import Feature, Label, Loop
 from leaven.curation import AllHistory
 from leaven.learners import XGBoost
@@ -44,6 +44,10 @@ class Odd:
             case "burst": raise ValueError("the frobnicator is empty")
             case "crash": os.abort()
             case "leave a child": os.system("sleep 60 & echo $! > " + os.environ["CHILD_FILE"]); time.sleep(60)
+            case "leave a file":
+                left = tempfile.mkdtemp()
+                open(os.environ["CHILD_FILE"], "w").write(left + chr(10))
+                time.sleep(60)
             case "say": print("said by the owner's code")
         return {"pid": str(os.getpid()).encode()}
 
@@ -54,7 +58,7 @@ def a_loop(name, learner):
                 data=AllHistory(), plan=Stateful())
 
 loop = a_loop("trees", XGBoost(8, update_rounds=3, threads=1))
-for what in ("hang", "eat", "burst", "crash", "leave a child", "say"):
+for what in ("hang", "eat", "burst", "crash", "leave a child", "leave a file", "say"):
     globals()[what] = a_loop(what.replace(" ", "-"), Odd(what))
 '''
 
@@ -145,6 +149,28 @@ def test_what_the_learner_started_is_ended_with_it(loop_file, tmp_path, monkeypa
             cancelled=lambda: child_file.exists() and child_file.read_text().endswith("\n"),
         )
     assert ends_soon(int(child_file.read_text()))
+
+
+def test_what_the_learner_left_among_temporary_files_goes_with_it(loop_file, tmp_path, monkeypatch):
+    """A command that was killed, for one, cannot clear up after itself."""
+    named, place = tmp_path / "named", tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("CHILD_FILE", str(named))
+    seen = []
+
+    def cancelled():
+        if not (named.exists() and named.read_text().endswith("\n")):
+            return False
+        seen.append(Path(named.read_text().strip()).is_dir())
+        return True
+
+    with pytest.raises(TrainingCancelled):
+        train_in_process(
+            a_job(loop_file, "leave-a-file"), seconds=60, memory_mb=2000, cancelled=cancelled, folder=place
+        )
+    assert seen == [True]
+    assert not Path(named.read_text().strip()).exists()
+    assert list(place.iterdir()) == []
 
 
 def test_a_killed_controller_leaves_no_training_behind(loop_file, tmp_path):

@@ -16,6 +16,8 @@ from leaven.learners.scikit_learn import UntrustedTypes, load_model
 from leaven.training.learner import CannotLearn
 from tests.learners.builders import a_training_set, some_columns
 
+STEADY = {"loss": "log_loss", "learning_rate": "constant", "eta0": 0.01}
+
 
 def answers_of(learner, data):
     return load("skops", learner.fit(data, seed=3)).predict(data.matrix)
@@ -75,9 +77,9 @@ def test_the_owners_estimator_stays_unfitted():
 def test_an_update_is_the_librarys_partial_fit_behind_frozen_steps():
     old = a_training_set()
     new = a_training_set(seed=5, parent=old.encoder)
-    learner = ScikitLearn(make_pipeline(SimpleImputer(), StandardScaler(), SGDClassifier(loss="log_loss")))
+    learner = ScikitLearn(make_pipeline(SimpleImputer(), StandardScaler(), SGDClassifier(**STEADY)))
     front = make_pipeline(SimpleImputer(), StandardScaler()).fit(old.matrix)
-    last = SGDClassifier(loss="log_loss", random_state=3).fit(front.transform(old.matrix), old.label.astype(int))
+    last = SGDClassifier(**STEADY, random_state=3).fit(front.transform(old.matrix), old.label.astype(int))
     last.partial_fit(front.transform(new.matrix), new.label.astype(int))
     child = learner.update(learner.fit(old, seed=3), new, seed=3)
     expected = last.predict_proba(front.transform(new.matrix))[:, 1]
@@ -86,9 +88,9 @@ def test_an_update_is_the_librarys_partial_fit_behind_frozen_steps():
 
 def test_an_update_refuses_a_parent_that_is_another_estimator():
     data = a_training_set()
-    parent = ScikitLearn(SGDClassifier(loss="log_loss"), categories="one-hot").fit(data, seed=1)
+    parent = ScikitLearn(SGDClassifier(**STEADY), categories="one-hot").fit(data, seed=1)
     with pytest.raises(CannotLearn, match=r"alpha=0\.5"):
-        ScikitLearn(SGDClassifier(loss="log_loss", alpha=0.5), categories="one-hot").update(parent, data, seed=1)
+        ScikitLearn(SGDClassifier(**STEADY, alpha=0.5), categories="one-hot").update(parent, data, seed=1)
 
 
 def test_gaps_that_an_estimator_cannot_take_are_refused_with_what_to_do():

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -86,6 +87,63 @@ def test_a_parents_early_stopping_does_not_hide_new_trees():
     assert a_booster(learner.update(parent, data, seed=2)).attributes() == {}
 
 
+def refreshed(parent, data, *, rounds=100):
+    """What the library itself makes of a refresh with so many rounds."""
+    settings = {"objective": "binary:logistic", "nthread": 1, "process_type": "update", "updater": "refresh"}
+    rows = xgb.DMatrix(
+        data.matrix,
+        label=data.label,
+        feature_names=["0_colour", "1_size", "2_count", "3_new"],
+        feature_types=["c", "float", "int", "i"],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return xgb.train(settings, rows, rounds, xgb_model=a_booster(parent))
+
+
+def test_a_refresh_keeps_every_split_and_fits_the_leaves_as_the_library_does():
+    learner, old = XGBoost(12, update_by="refresh", threads=1), a_training_set()
+    new = a_training_set(seed=5, parent=old.encoder)
+    parent = learner.fit(old, seed=1)
+    child = learner.update(parent, new, seed=2)
+    assert [tree.count("yes=") for tree in a_booster(child).get_dump()] == (
+        [tree.count("yes=") for tree in a_booster(parent).get_dump()]
+    )
+    ours, theirs = (load_model(files).predict(new.matrix) for files in (child, parent))
+    expected = refreshed(parent, new, rounds=12).inplace_predict(new.matrix, validate_features=False)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    assert np.abs(ours - theirs).max() > 0.05
+
+
+def test_a_refresh_of_a_model_that_has_grown_loses_no_tree():
+    """With fewer rounds than there are trees, the library drops the rest without a word."""
+    learner, data = XGBoost(12, update_rounds=5, threads=1), a_training_set()
+    grown = learner.update(learner.fit(data, seed=1), data, seed=2)
+    assert refreshed(grown, data, rounds=12).num_boosted_rounds() == 12  # of 17
+    again = XGBoost(12, update_rounds=5, update_by="refresh", max_rounds=17, threads=1).update(grown, data, seed=3)
+    assert a_booster(again).num_boosted_rounds() == 17
+
+
+def test_reordered_columns_inside_a_parents_file_are_refused():
+    """Unnamed rows are taken by position: the library counts columns and looks no further."""
+    data = a_training_set()
+    parent = dict(XGBoost(3, threads=1).fit(data, seed=1))
+    order = [1, 0, 2, 3]
+    names = ["1_size", "0_colour", "2_count", "3_new"]
+    rows = xgb.DMatrix(data.matrix[:, order], data.label, feature_names=names)
+    parent["model.ubj"] = bytes(xgb.train({"objective": "binary:logistic"}, rows, 2).save_raw("ubj"))
+    for way in ("continue", "refresh"):
+        with pytest.raises(CannotLearn, match="own columns are 1_size, 0_colour"):
+            XGBoost(3, update_by=way, threads=1).update(parent, data, seed=2)
+
+
+def test_a_class_that_was_never_seen_is_refused():
+    learner, data = XGBoost(3, threads=1), a_training_set()
+    strange = a_training_set(label=np.where(data.label > 0, 2.0, 0.0))
+    with pytest.raises(CannotLearn, match="a binary label has the values"):
+        learner.update(learner.fit(data, seed=1), strange, seed=2)
+
+
 def test_a_changed_old_part_is_noticed():
     with pytest.raises(CannotLearn, match=r"changed the parent's part of the model \(by up to 0\.25\)"):
         check_prefix("XGBoost", before=np.array([0.5, 0.1]), after=np.array([0.5, 0.35]))
@@ -112,7 +170,7 @@ def test_a_file_that_is_no_model_is_refused():
     [
         {"rounds": 0}, {"rounds": 1.5}, {"rounds": True}, {"rounds": "many"}, {"rounds": 50, "max_rounds": 40},
         {"max_depth": -1}, {"eta": 0}, {"eta": 1.2}, {"subsample": 0}, {"threads": -1},
-        {"reg_lambda": -1}, {"reg_lambda": float("nan")},
+        {"update_by": "refit"}, {"reg_lambda": -1}, {"reg_lambda": float("nan")},
     ],
     ids=str,
 )  # fmt: skip

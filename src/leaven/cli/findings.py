@@ -17,9 +17,12 @@ from leaven.curation.snapshot import define_snapshot, read_holdout, read_snapsho
 from leaven.duration import instant
 from leaven.events.columns import Examples
 from leaven.events.source import Marks, Span
+from leaven.experiments import ABTest
+from leaven.experiments.ab_reading import LEAST
 from leaven.experiments.trial import steps_of
 from leaven.gates import NotWorse
 from leaven.loop import Feature, Loop
+from leaven.stats.metrics import default_metric
 from leaven.storage.history_file import History
 from leaven.storage.tabular import quoted
 
@@ -133,6 +136,9 @@ def size_findings(loop: Loop, history: History) -> Iterator[Finding]:
 
 def _stage_findings(loop: Loop, history: History) -> Iterator[Finding]:
     for stage, step in steps_of(loop.rollout):
+        if isinstance(stage, ABTest):
+            yield _test_finding(stage, loop, history)
+            continue
         soon, late = (_units(history, length, step.share) for length in (step.at_least, step.at_most))
         needed = int(getattr(stage, "min_units", 1))
         about, takes = f"{step.kind} {step.share:.0%}", f"it takes {needed}"
@@ -146,6 +152,19 @@ def _stage_findings(loop: Loop, history: History) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", about, f"about {soon:.0f} units in {_length(step.at_least)}, and {takes}")
+
+
+def _test_finding(stage: ABTest, loop: Loop, history: History) -> Finding:
+    """Whether an A/B test gets the units that it plans for: with labels that are final before its patience is over."""
+    design = stage.design(default_metric(loop.label.task))
+    usable = design.patience - design.lag(loop.label)
+    came, takes = _units(history, usable, 1.0), f"it plans for {stage.units:,}"
+    about = f"A/B test {stage.share:.0%}"
+    if came >= stage.units:
+        return Finding("ok", about, f"about {came:,.0f} units in {_length(usable)}, and {takes}")
+    level: Level = "problem" if came < 2 * LEAST else "note"
+    text = f"about {came:,.0f} units in the {_length(usable)} whose labels are final in time, and {takes}"
+    return Finding(level, about, f"{text}: only a large effect would be found before it gives up")
 
 
 def _units(history: History, length: timedelta, share: float) -> float:

@@ -17,6 +17,7 @@ from leaven.events.source import Span
 from leaven.learners.artifact import ModelArtifact, load_artifact
 from leaven.learners.process import train_here
 from leaven.loop import FeatureType, Loop
+from leaven.settings import settings_from
 from leaven.stats.metrics import METRICS, shown_metrics
 from leaven.storage.history_file import History
 from leaven.training.encoding import encoder_for
@@ -51,7 +52,8 @@ def _rehearse(loop: Loop, columns: Columns, label: np.ndarray[Any, Any], holdout
     began = time.monotonic()
     try:
         outcome = train_here(loop.learner, data, mode="fit", seed=loop.seed)
-        served = load_artifact(ModelArtifact(outcome.format, encoder, repr(loop.learner), outcome.files).to_files())
+        made = ModelArtifact(outcome.format, encoder, repr(loop.learner), outcome.files)
+        served = load_artifact(made.to_files(), trusted=settings_from().trusted_types)  # as it will be served
         answer = served.answer(columns if holdout is None else dict(holdout.predictions.features))
     except LeavenError as error:
         yield Finding("problem", "learner", str(error))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from leaven.controller.replay import PlanName, ReplayRun
-    from leaven.storage.history_file import History
+    from leaven.settings import settings_from
+from leaven.storage.history_file import History
 
 app = typer.Typer()
 
@@ -64,8 +65,11 @@ def replay(
             told = _teller(bar, task, name)
             chosen = replaying.variant(loop, name)
             runs.append(
-                replaying.replay(chosen, history, name=name, start=begin, window=duration(window), progress=told)
-            )
+                replaying.replay(
+                    chosen, history, name=name, start=begin, window=duration(window), progress=told,
+                    trusted=settings_from().trusted_types,
+                )
+            )  # fmt: skip
     if plot is not None:
         from leaven.cli.plotting import plot_runs
 

@@ -7,7 +7,9 @@ of that moment names, vectorised. Reading it is like reading the real log, as of
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from leaven.duration import instant
 from leaven.events.columns import IMPORTED, Column, Examples, Matched, Pairs, Predictions, column_time
 from leaven.events.labels import LabelRule
+from leaven.events.meetings import Arms, Crowd, Newcomers, crowds, newcomers
 from leaven.events.source import Marks, Span
 from leaven.experiments.assignment import position
 from leaven.experiments.routing import RoutingTable
@@ -28,9 +31,10 @@ Answers = Callable[[str], Model]  # by version
 class HistoryLog:
     """Implements `ExampleSource` over a past that is served stretch by stretch."""
 
-    def __init__(self, history: History, *, ids: NDArray[Any] | None = None) -> None:
+    def __init__(self, history: History, *, ids: NDArray[Any] | None = None, label: str | None = None) -> None:
+        """Read `history`; its outcomes are feedback of the name `label`, or of whichever is asked for."""
         rows = len(history)
-        self._history = history
+        self._history, self._label = history, label
         numbered = ids if ids is not None else np.array([f"{row:012d}" for row in range(rows)], dtype=object)
         self._served = Predictions(
             id=numbered,
@@ -111,6 +115,27 @@ class HistoryLog:
         errors[failed] = "the answer is no number"
         return Pairs(self._examples(rows, rule, as_of=as_of), answered[rows], errors, np.zeros(len(rows)))
 
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        """Return how many units met which of `arms` in `span` and came first in which stretch of length `every`."""
+        return crowds(self._numbered(span), span, arms, every=every)
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        """Return the units whose first meeting of all `span` lies in `first_in` and that met one arm in `span`."""
+        found = newcomers(self._numbered(span), span, arms, first_in=first_in)
+        return replace(found, unit=self._units[0][found.unit])
+
+    def _numbered(self, span: Span) -> Predictions:
+        """What has passed of `span`, with the units' numbers for their names: texts are slow to sort."""
+        start, end = np.searchsorted(self._history.at, [column_time(span.start), column_time(span.end)], side="left")
+        rows = slice(int(start), min(int(end), self._until))
+        return replace(self._served.take(rows), unit=self._units[1][rows])  # type: ignore[arg-type]
+
+    @cached_property
+    def _units(self) -> tuple[Column, Column]:
+        """The units' names in alphabetical order, and the number of each row's."""
+        names, number = np.unique(self._history.unit.astype(str), return_inverse=True)
+        return names.astype(object), number
+
     def _examples(self, rows: Column, rule: LabelRule, *, as_of: datetime) -> Examples:
         # A slice is a view; an index is a copy of every feature: contiguous rows are the common case.
         whole = len(rows) and len(rows) == rows[-1] - rows[0] + 1
@@ -121,7 +146,7 @@ class HistoryLog:
             row=told,
             at=label_at[told],
             received_at=label_at[told],
-            name=np.full(len(told), rule.name, dtype=object),
+            name=np.full(len(told), self._label or rule.name, dtype=object),
             kind=np.full(len(told), "label", dtype=object),
             value=outcome[told],
         )

@@ -87,6 +87,7 @@ def replay(
     start: datetime,
     window: timedelta = timedelta(days=7),
     progress: Callable[[float, datetime], None] = lambda share, now: None,
+    trusted: tuple[str, ...] = (),
 ) -> ReplayRun:
     """Run `loop` over `history` and return how it did.
 
@@ -97,12 +98,13 @@ def replay(
         start: What is older is known when the loop starts; the first version is trained then.
         window: Length of the windows that the result is cut into.
         progress: Told the share that is done, and the virtual time.
+        trusted: What models may be made of beside what is known.
 
     Raises:
         BadDefinition: `start` leaves nothing to train on or nothing to serve.
     """
     began = time.perf_counter()
-    driver = ReplayDriver(loop, history)
+    driver = ReplayDriver(loop, history, trusted=trusted)
     end = instant(int(history.at[-1].astype(np.int64))) + timedelta(microseconds=1)
     first = instant(int(history.at[0].astype(np.int64)))
     if not first < start < end:
@@ -119,9 +121,11 @@ def replay(
 class ReplayDriver:
     """The controller with a past in place of the world; each step lets one tick of time pass."""
 
-    def __init__(self, loop: Loop, history: History, *, log: HistoryLog | None = None) -> None:
+    def __init__(
+        self, loop: Loop, history: History, *, log: HistoryLog | None = None, trusted: tuple[str, ...] = ()
+    ) -> None:
         self.loop = loop
-        self.log = log or HistoryLog(history)
+        self.log = log or HistoryLog(history, label=loop.label.name)
         self.database = ControlDatabase("sqlite://")
         self.database.migrate()
         self.parts = Parts(
@@ -131,6 +135,7 @@ class ReplayDriver:
             source=lambda name: self.log,
             train=_train,
             fence=lambda connection: None,
+            trusted=trusted,
         )
         self._runner = InlineRunner(self.parts)
         self._controller = Controller(self.parts, self._runner)

@@ -135,6 +135,7 @@ def _evidence(
     traffic = Traffic(
         parts.source(loop.name), loop.label, instant(trial.since), now, trial.champion, trial.challenger,
         stage.metric or metric, instant(trial.opened_at),
+        lambda version, features: parts.model(loop.name, int(version)).answer(features),
     )  # fmt: skip
     return before, stage.observe(step, traffic, before)
 

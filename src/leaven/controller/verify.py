@@ -11,7 +11,7 @@ from datetime import timedelta
 import msgspec
 
 from leaven.duration import instant
-from leaven.experiments import STAGES, Stage
+from leaven.experiments import MAKERS, Stage
 from leaven.experiments.evidence import Evidence
 from leaven.gates import Gate, GateEvidence, NotWorse, Sane, joint_outcome
 from leaven.monitoring.signal import Signal
@@ -45,7 +45,7 @@ def _gates(decision: Decision) -> tuple[str, str]:
 
 def _trial(decision: Decision) -> tuple[str, str]:
     rule = decision.rule
-    stage: Stage = from_written(rule["stage"], STAGES)
+    stage: Stage = from_written(rule["stage"], MAKERS)
     step = stage.steps()[rule["step"]]
     evidence: Evidence = msgspec.convert(decision.evidence, stage.evidence)
     metric = stage.metric or rule["metric"]

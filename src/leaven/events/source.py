@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from leaven.events.columns import Examples, Pairs
 from leaven.events.labels import LabelRule
+
+if TYPE_CHECKING:
+    from leaven.events.meetings import Arms, Crowd, Newcomers
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +62,15 @@ class ExampleSource(Protocol):
 
     def pairs(self, span: Span, version: str, rule: LabelRule, *, as_of: datetime) -> Pairs:
         """Return the live predictions in `span` that `version` shadowed, with its answers."""
+        ...
+
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        """Return how many units met which of `arms` in `span` and came first in which stretch of length `every`."""
+        ...
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        """Return the units whose first meeting of all `span` lies in `first_in`, by name.
+
+        Those that met two arms in `span` are left out.
+        """
         ...

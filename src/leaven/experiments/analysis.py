@@ -14,6 +14,7 @@ from leaven.experiments.conclusion import Conclusion, Result, Split, conclude
 from leaven.experiments.measures import Cell, Kept, Measure, Sums
 from leaven.stats.bayesian import USUAL, belief
 from leaven.stats.clustered import between_means, clustered_estimates
+from leaven.stats.clustered_auc import AucCohorts
 from leaven.stats.comoments import Comoments
 from leaven.stats.comparison import Rule, Wholes, compare
 from leaven.stats.corrections import benjamini_hochberg, holm
@@ -112,36 +113,39 @@ def judge_split(units: Mapping[str, int], shares: Mapping[str, float], *, sequen
 
 
 def _results(cell: Cell, measure: Measure, control: str, arms: Sequence[str], ask: Question) -> list[Result]:
-    return [_result(cell, measure, arm, _pair(cell, measure, control, arm), ask) for arm in arms if arm != control]
+    return [_result(cell, measure, arm, pair_of(cell, measure, control, arm), ask) for arm in arms if arm != control]
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
     """The control's and the arm's estimates: for their difference, and for their ratio."""
 
     control: Estimate
     arm: Estimate
     covariance: float = 0.0
-    wholes: Wholes | None = None
+    wholes: Wholes | None = None  # of both with an error that cancels in their difference, not in their ratio
 
 
-def _pair(cell: Cell, measure: Measure, control: str, arm: str) -> _Pair:
+def pair_of(cell: Cell, measure: Measure, control: str, arm: str) -> Pair:
+    """Return the metric of two arms, adjusted by its covariate where it has one."""
     one, other = cell.arms.get(control, Comoments()), cell.arms.get(arm, Comoments())
-    if min(one.count, other.count) < 2 or isinstance(one, QuantileCounts) or isinstance(other, QuantileCounts):
-        return _Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
+    if min(one.count, other.count) < 2 or not (isinstance(one, Comoments) and isinstance(other, Comoments)):
+        return Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
     both = cell.both(control, arm) if cell.shared is not None else None
     between = between_means(one, other, both) if both is not None else None
     wholes = adjusted_wholes(one, other, between=between) if measure.covariate else None
     if both is not None:
-        return _Pair(*clustered_estimates(one, other, both), wholes)
+        return Pair(*clustered_estimates(one, other, both), wholes)
     if wholes is not None:
-        return _Pair(*adjusted_estimates(one, other), 0.0, wholes)
-    return _Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
+        return Pair(*adjusted_estimates(one, other), 0.0, wholes)
+    return Pair(_estimate(cell, measure, one), _estimate(cell, measure, other))
 
 
 def _estimate(cell: Cell, measure: Measure, sample: Kept) -> Estimate:
     if isinstance(sample, QuantileCounts):
         return sample.estimate(measure.quantile or 0.5)
+    if isinstance(sample, AucCohorts):
+        return sample.estimate()
     if not sample.count:
         return Estimate(math.nan, math.nan, 0)
     if measure.denominator is not None or cell.shared is not None:
@@ -149,7 +153,7 @@ def _estimate(cell: Cell, measure: Measure, sample: Kept) -> Estimate:
     return mean_estimate(sample.along([1.0] + [0.0] * (len(sample.centres) - 1)))
 
 
-def _result(cell: Cell, measure: Measure, name: str, pair: _Pair, ask: Question) -> Result:
+def _result(cell: Cell, measure: Measure, name: str, pair: Pair, ask: Question) -> Result:
     control, arm = pair.control, pair.arm
     found = compare(control, arm, ask.rule, covariance=pair.covariance, wholes=pair.wholes)
     *estimates, common = pair.wholes or (control, arm, pair.covariance)

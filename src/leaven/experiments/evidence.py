@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from leaven.events.columns import Examples
+from leaven.experiments.ab_evidence import ABEvidence
 from leaven.experiments.counting import by_reason, distinct, failed_rows, first_seconds, row_losses
 from leaven.experiments.side_by_side import ShadowEvidence
 from leaven.stats.log_counts import LogCounts
@@ -36,7 +37,7 @@ class CanaryEvidence(msgspec.Struct, frozen=True):
     exposed: int = 0  # units that the canary answered since the trial began
 
 
-Evidence = ShadowEvidence | CanaryEvidence
+Evidence = ShadowEvidence | CanaryEvidence | ABEvidence
 
 
 def canary_evidence(examples: Examples, metric: str, *, exposed: int | None = None) -> CanaryEvidence:

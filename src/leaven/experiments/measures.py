@@ -9,10 +9,11 @@ from typing import TypeVar
 import msgspec
 
 from leaven.errors import BadDefinition
+from leaven.stats.clustered_auc import AucCohorts
 from leaven.stats.comoments import Comoments
 from leaven.stats.quantiles import QuantileCounts
 
-Kept = Comoments | QuantileCounts
+Kept = Comoments | QuantileCounts | AucCohorts
 T = TypeVar("T")
 
 
@@ -29,10 +30,13 @@ class Measure:
     quantile: float | None = None  # in (0, 1)
     lower_is_better: bool = False
     margin: float | None = None  # of a guardrail: the share of the control by which it may be worse
+    called: str | None = None  # where its columns do not name it
 
     @property
     def name(self) -> str:
         """As an owner writes it: `revenue`, `clicks/views`."""
+        if self.called is not None:
+            return self.called
         if self.quantile is not None:
             return f"{self.numerator} p{100 * self.quantile:g}"
         return self.numerator if self.denominator is None else f"{self.numerator}/{self.denominator}"
@@ -93,6 +97,8 @@ def _added(one: Kept, other: Kept) -> Kept:
     if isinstance(one, Comoments) and isinstance(other, Comoments):
         return one + other
     if isinstance(one, QuantileCounts) and isinstance(other, QuantileCounts):
+        return one + other
+    if isinstance(one, AucCohorts) and isinstance(other, AucCohorts):
         return one + other
     raise BadDefinition("evidence", "two kinds of sums do not add up", "Add cells of one metric.")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from leaven.events.columns import Examples, Pairs
+from leaven.events.columns import Column, Examples, Pairs
 from leaven.events.labels import LabelRule
 from leaven.events.source import ExampleSource, Span
 from leaven.experiments.evidence import Evidence
@@ -33,8 +34,9 @@ class Traffic:
     now: datetime
     champion: str  # versions
     challenger: str
-    metric: str  # the loss that is compared: the stage's own, or the task's
-    opened: datetime | None = None  # when the trial began; with this step, if nobody says
+    metric: Any  # what is compared: the stage's own, or the task's loss
+    opened: datetime | None = None  # when the trial began, before any of its steps; None stands for `since`
+    answer: Callable[[str, Mapping[str, Column]], Column] | None = None  # of a version, to the features of some rows
 
     def served(self) -> Examples:
         """Return what champion and challenger answered, with labels as of now."""
@@ -57,8 +59,8 @@ class Stage(Protocol):
     """A stage of a rollout: one or more steps, the evidence that each is judged by, and the rule."""
 
     @property
-    def metric(self) -> str | None:
-        """The loss that is compared; None stands for the task's own."""
+    def metric(self) -> Any:
+        """What is compared: a loss by name, or a metric of the stage's own; None stands for the task's own loss."""
         ...
 
     @property

@@ -24,6 +24,7 @@ from leaven.training.plans import Mode
 
 JOB_FILE, DATA_FILE, RESULT_FILE = "job.json", "data.npz", "result.json"
 PARENT_FOLDER, MODEL_FOLDER = "parent", "model"
+_LIBRARIES = ("numpy", "scipy", "sklearn", "skops", "xgboost", "lightgbm", "river")
 OUT_OF_MEMORY = 71  # exit code; the system's own for a missing resource
 
 
@@ -63,7 +64,7 @@ def fit_or_update(learner: Learner, data: TrainingSet, *, mode: Mode, parent: Fi
 
 def libraries() -> dict[str, str]:
     """Return the versions of Python and of the learning libraries that this process has loaded."""
-    loaded = [name for name in ("numpy", "scipy", "sklearn", "skops", "xgboost") if name in sys.modules]
+    loaded = [name for name in _LIBRARIES if name in sys.modules]
     return {"python": platform.python_version()} | {name: str(sys.modules[name].__version__) for name in loaded}
 
 

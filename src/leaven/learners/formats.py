@@ -10,7 +10,11 @@ from leaven.training.learner import Files, Model
 
 FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; imported only when a model of it is loaded
     "xgboost-ubj": "leaven.learners.xgboost",
+    "lightgbm-text": "leaven.learners.lightgbm",
     "skops": "leaven.learners.scikit_learn",
+    "python": "leaven.learners.function",
+    "river-skops": "leaven.learners.river",
+    "river-pickle": "leaven.learners.river",
 }
 
 

@@ -15,19 +15,21 @@ import numpy as np
 
 from leaven.learners.formats import ModelDamaged
 from leaven.training.encoding import Encoder
-from leaven.training.learner import CannotLearn, Files, TrainingSet
+from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 
 INPUTS_FILE = "inputs.json"
+_PROBE_ROWS = 256
 _FRESH = "Fit a version from scratch instead."
 
 
-class Inputs(msgspec.Struct, frozen=True):
+class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a stored model takes and gives; `categories` holds, per feature, how many there were and their digest."""
 
     task: str
     features: tuple[tuple[str, str], ...]
     categories: dict[str, tuple[int, str]]
     made_by: str  # what must be the same for a model to be continued
+    content: str = ""  # digest of the model's own file, where its library must not be handed a damaged one
 
     def to_bytes(self) -> bytes:
         """Return the description as canonical JSON."""
@@ -48,10 +50,31 @@ def inputs_in(files: Files, format: str) -> Inputs:
         raise ModelDamaged(format, f"{INPUTS_FILE}: {error}") from error
 
 
-def inputs_of(data: TrainingSet, *, made_by: str) -> Inputs:
-    """Return the description of a model that is made from `data` by an algorithm called `made_by`."""
+def inputs_of(data: TrainingSet, *, made_by: str, content: bytes | None = None) -> Inputs:
+    """Return the description of a model that is made from `data` by an algorithm called `made_by`.
+
+    Args:
+        data: What it is made from.
+        made_by: What must be the same for the model to be continued.
+        content: The model's own file, if `whole_file` is to find any damage to it.
+    """
     categories = {name: (len(known), _digest(known)) for name, known in data.encoder.categories.items()}
-    return Inputs(data.schema.task, _name_and_type(data.encoder), categories, made_by)
+    return Inputs(
+        data.schema.task, _name_and_type(data.encoder), categories, made_by, "" if content is None else _sha256(content)
+    )
+
+
+def whole_file(files: Files, name: str, format: str) -> bytes | memoryview:
+    """Return the file `name` if it is to the byte what its description says.
+
+    Raises:
+        ModelDamaged: it is missing, or differs by a single byte.
+    """
+    if name not in files:
+        raise ModelDamaged(format, f"there is no {name}")
+    if _sha256(files[name]) != inputs_in(files, format).content:
+        raise ModelDamaged(format, f"{name} is not what it was when it was stored")
+    return files[name]
 
 
 def check_rows(learner: str, data: TrainingSet) -> None:
@@ -85,10 +108,11 @@ def check_continues(learner: str, parent: Files, data: TrainingSet, *, made_by: 
     Raises:
         CannotLearn: features differ in name, type or order, a category map did not only grow, or the parent was made
             for another task or by another algorithm.
+        ModelDamaged: the parent's description cannot be read.
     """
     if INPUTS_FILE not in parent:
         raise CannotLearn(learner, f"the parent has no {INPUTS_FILE}", _FRESH)
-    old = msgspec.json.decode(parent[INPUTS_FILE], type=Inputs)
+    old = inputs_in(parent, learner)
     if old.features != _name_and_type(data.encoder):
         raise CannotLearn(learner, _feature_change(old.features, _name_and_type(data.encoder)), _FRESH)
     if old.task != data.schema.task:
@@ -115,8 +139,37 @@ def check_prefix(learner: str, *, before: np.ndarray, after: np.ndarray) -> None
         raise CannotLearn(learner, f"continuing changed the parent's part of the model (by up to {gap:.3g})", _FRESH)
 
 
+def check_answers(learner: str, model: Model, data: TrainingSet) -> None:
+    """Refuse a model, made by code that is not ours, that does not answer rows as it will have to.
+
+    Raises:
+        CannotLearn: it fails on rows that it was made from, does not give one finite number for each, or, for a binary
+            label, gives what is no probability.
+    """
+    asked = data.matrix[-_PROBE_ROWS:]
+    mend = "It is asked for the very columns that it was trained on: see that it takes them."
+    try:
+        answers = np.asarray(model.predict(asked), dtype=np.float64)
+    except Exception as error:  # whatever the code of others raises
+        why = f"the new model fails on rows that it was made from ({type(error).__name__}: {error})"
+        raise CannotLearn(learner, why.splitlines()[0], mend) from error
+    if answers.shape != (len(asked),):
+        raise CannotLearn(learner, f"the new model answers {answers.shape} to {len(asked)} rows", mend)
+    if not np.isfinite(answers).all():
+        raise CannotLearn(learner, "the new model answers what is no number", mend)
+    if data.schema.task == "binary" and not ((answers >= 0) & (answers <= 1)).all():
+        wrong = float(answers[(answers < 0) | (answers > 1)][0])
+        raise CannotLearn(
+            learner, f"the new model answers {wrong:g}, which is no probability", "Answer that of class 1."
+        )
+
+
 def _name_and_type(encoder: Encoder) -> tuple[tuple[str, str], ...]:
     return tuple((name, kind) for name, kind, _ in encoder.features)
+
+
+def _sha256(content: bytes | memoryview) -> str:
+    return sha256(content).hexdigest()
 
 
 def _digest(categories: Sequence[str]) -> str:

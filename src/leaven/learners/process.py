@@ -32,6 +32,7 @@ from leaven.learners.fitting import (
     read_folder,
     write_folder,
 )
+from leaven.settings import process_environment
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
 from leaven.training.plans import Mode
 
@@ -150,6 +151,7 @@ def train_in_process(
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
+                env=process_environment() | {"TMPDIR": name},  # what it leaves behind goes with the folder
                 start_new_session=True,
             )
             try:

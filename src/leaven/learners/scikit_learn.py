@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.learners.bounds import check_count
+from leaven.learners.continuing import check_classes, go_on, why_not
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_in, inputs_of
 from leaven.training.encoding import Matrix
@@ -74,15 +76,20 @@ class UntrustedTypes(LeavenError, ValueError):
 class ScikitLearn:
     """Any scikit-learn estimator or pipeline that has `predict_proba` (binary label) or `predict` (a number).
 
-    Where the last step has `partial_fit`, an update passes the new rows through the steps before it as they were
-    fitted and shows them to it once. (`SGDClassifier` slows down with every row under its default learning rate; give
-    it `learning_rate="constant"` or `"adaptive"` and an `eta0` if it is to be continued.)
+    An update passes the new rows through the steps before the last one as they were fitted. The last step then sees
+    them once, where it has `partial_fit`, or grows by `update_rounds` trees, where it is a forest or boosted trees.
+    (`SGDClassifier` and its like learn less with every row under their default learning rate, so they are continued
+    only with `learning_rate="constant"` or `"adaptive"` and an `eta0`.)
 
     Args:
         estimator: The unfitted estimator; it is copied, its empty `random_state`s are set from the loop's seed.
         categories: `"codes"` hands the estimator one number per category (NaN: unknown); histogram gradient boosting
             is told which columns these are. `"one-hot"` puts one column per category, and scaled numbers without
             gaps, in front of the estimator.
+        update_rounds: Trees that an update adds to a forest or to boosted trees; 0 continues by `partial_fit`.
+            Histogram gradient boosting that is to grow reads the codes of categories as numbers: the codes that it
+            would give them itself shift when it goes on.
+        max_rounds: An update that would pass this many trees is refused, so that a model cannot grow for ever.
         trusted: Full names of types of your own that the fitted model contains, such as `"features.Ratio"`.
 
     Raises:
@@ -92,6 +99,8 @@ class ScikitLearn:
     estimator: Any
     _: KW_ONLY
     categories: Literal["codes", "one-hot"] = "codes"
+    update_rounds: int = 0
+    max_rounds: int = 2000
     trusted: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -106,11 +115,17 @@ class ScikitLearn:
         if self.categories not in ("codes", "one-hot"):
             what = f"{self.categories!r} is no way to pass categories"
             raise BadDefinition("ScikitLearn(categories=…)", what, 'Use "codes" or "one-hot".')
+        check_count("ScikitLearn(update_rounds=…)", self.update_rounds, least=0)
+        check_count("ScikitLearn(max_rounds=…)", self.max_rounds, least=1)
 
     def __repr__(self) -> str:
         shown = [_written(self.estimator)]
         if self.categories != "codes":
             shown.append(f'categories="{self.categories}"')
+        if self.update_rounds:
+            shown.append(f"update_rounds={self.update_rounds}")
+        if self.max_rounds != 2000:
+            shown.append(f"max_rounds={self.max_rounds}")
         if self.trusted:
             shown.append(f"trusted={list(self.trusted)}")
         return f"ScikitLearn({', '.join(shown)})"
@@ -129,8 +144,8 @@ class ScikitLearn:
 
     @property
     def stateful(self) -> bool:
-        """Whether the last step can go on learning (`partial_fit`)."""
-        return hasattr(_last_step(self.estimator), "partial_fit")
+        """Whether the last step can go on learning, and would not do it wrongly."""
+        return why_not(_last_step(self.estimator), self.update_rounds) is None
 
     def fit(self, data: TrainingSet, *, seed: int) -> Files:
         """Return the estimator fitted to `data` alone.
@@ -139,33 +154,34 @@ class ScikitLearn:
             CannotLearn: the data has no rows or one class only, or the estimator refuses it.
         """
         check_rows("ScikitLearn", data)
-        model = _prepared(self.estimator, data, self.categories, seed)
+        model = _prepared(self.estimator, data, self.categories, seed, grows=self.update_rounds > 0)
         _check_answers(model, data.schema.task)
         try:
             model.fit(data.matrix, _target(data))
         except ValueError as error:
             raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
+        check_classes(model, _classes(data))
         return self._files(model, data)
 
     def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
-        """Return the parent with its last step shown `data` once more; the steps before it stay as they were fitted.
+        """Return the parent with its last step gone on to `data`; the steps before it stay as they were fitted.
 
         Raises:
-            CannotLearn: the last step has no `partial_fit`, the data has no rows or one class only, or the parent
-                takes other inputs or is another estimator.
+            CannotLearn: the last step cannot go on, the data has no rows or one class only, the parent takes other
+                inputs or is another estimator, or the model would pass `max_rounds` trees.
         """
-        if not self.stateful:
-            why = f"{type(_last_step(self.estimator)).__name__} has no partial_fit"
-            raise CannotLearn("ScikitLearn", why, "Use plan=Stateless(), or an estimator that can go on learning.")
+        reason = why_not(_last_step(self.estimator), self.update_rounds)
+        if reason is not None:
+            raise CannotLearn("ScikitLearn", *reason)
         check_rows("ScikitLearn", data)
         check_continues("ScikitLearn", parent, data, made_by=self._made_by())
-        model = _estimator(parent, self.trusted)
+        model = estimator_in(parent, self.trusted)
         matrix, last = data.matrix, model
         try:
             while hasattr(last, "steps"):
                 matrix, last = last[:-1].transform(matrix) if len(last) > 1 else matrix, last[-1]
-            named = {"classes": np.array([0, 1])} if data.schema.task == "binary" else {}
-            last.partial_fit(matrix, _target(data), **named)
+            rounds, most, classes = self.update_rounds, self.max_rounds, _classes(data)
+            go_on(last, matrix, _target(data), classes=classes, rounds=rounds, most=most)
         except ValueError as error:
             raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
         return self._files(model, data)
@@ -209,7 +225,7 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     from leaven.learners.direct import prefer_direct
     from leaven.learners.direct.scikit_learn import direct_form
 
-    estimator = _estimator(files, trusted)
+    estimator = estimator_in(files, trusted)
     inputs = inputs_in(files, "skops")
     library = ScikitLearnModel(estimator, inputs.task)
     return prefer_direct(library, lambda: direct_form(estimator, task=inputs.task), inputs)
@@ -218,7 +234,7 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
 _REFUSED = 'Handle gaps and scales in a pipeline, or use categories="one-hot", which fills gaps.'
 
 
-def _prepared(estimator: Any, data: TrainingSet, categories: str, seed: int) -> Any:
+def _prepared(estimator: Any, data: TrainingSet, categories: str, seed: int, *, grows: bool) -> Any:
     """An unfitted copy with the loop's seed, and with the category columns made known to it."""
     from sklearn.base import clone
     from sklearn.pipeline import make_pipeline
@@ -233,7 +249,7 @@ def _prepared(estimator: Any, data: TrainingSet, categories: str, seed: int) -> 
     if getattr(copy, "categorical_features", None) == "from_dtype":  # histogram gradient boosting, left at its default
         known = data.encoder.categories
         few = [i for i in category if len(known[data.encoder.features[i][0]]) <= copy.max_bins]
-        copy.set_params(categorical_features=few or None)
+        copy.set_params(categorical_features=None if grows else few or None)
     return copy
 
 
@@ -247,6 +263,10 @@ def _one_hot(category: list[int], number: list[int]) -> Any:
     return ColumnTransformer(
         [("category", OneHotEncoder(handle_unknown="ignore"), category), ("number", scaled, number)]
     )
+
+
+def _classes(data: TrainingSet) -> list[int]:
+    return [0, 1] if data.schema.task == "binary" else []
 
 
 def _target(data: TrainingSet) -> NDArray[Any]:
@@ -286,7 +306,13 @@ def _written(given: Any) -> str:
     return f"{type(given).__name__}({', '.join(f'{name}={_written(item)}' for name, item in own.items())})"
 
 
-def _estimator(files: Files, trusted: Collection[str]) -> Any:
+def estimator_in(files: Files, trusted: Collection[str]) -> Any:
+    """Return the fitted estimator.
+
+    Raises:
+        UntrustedTypes: it contains types that are neither known nor in `trusted`; nothing of it was made.
+        ModelDamaged: the files are incomplete or unreadable.
+    """
     import skops.io
 
     if _MODEL_FILE not in files:

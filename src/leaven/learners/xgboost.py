@@ -1,21 +1,23 @@
 """How is a model of boosted trees fitted and continued with XGBoost?
 
 Source: T. Chen and C. Guestrin, "XGBoost: A Scalable Tree Boosting System" (KDD 2016). Continuing appends trees that
-are fitted to what the parent leaves unexplained on the new rows; the parent's trees stay as they are.
+are fitted to what the parent leaves unexplained on the new rows; the parent's trees stay as they are. Refreshing keeps
+every split and fits the leaves' values anew.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import warnings
 from collections.abc import Collection
 from dataclasses import KW_ONLY, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition
+from leaven.learners.bounds import check_choice, check_count, check_share, check_weight, threads_for
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import INPUTS_FILE, check_continues, check_prefix, check_rows, inputs_in, inputs_of
 from leaven.training.encoding import Encoder, Matrix
@@ -26,7 +28,6 @@ _MODEL_FILE = "model.ubj"
 _OBJECTIVES = {"binary": "binary:logistic", "regression": "reg:squarederror"}
 _COLUMN_TYPES = {"category": "c", "float": "float", "int": "int", "bool": "i"}
 _PROBE_ROWS = 256
-_VALUES_PER_THREAD = 2_000_000
 
 
 @value
@@ -39,7 +40,9 @@ class XGBoost:
         rounds: Trees of a model that is fitted from scratch.
         max_depth: Depth of a tree; 0 is unlimited.
         eta: How far each tree corrects the ones before it, (0, 1].
-        update_rounds: Trees that an update adds.
+        update_rounds: Trees that an update by `"continue"` adds.
+        update_by: `"continue"` appends trees; `"refresh"` keeps the parent's splits and fits its leaves to the new rows
+            alone, so the model does not grow, and can forget.
         min_child_weight: Least sum of instance weights (second derivatives) in a leaf.
         subsample: Share of rows that each tree sees, (0, 1].
         colsample_bytree: Share of features that each tree sees, (0, 1].
@@ -57,6 +60,7 @@ class XGBoost:
     eta: float = 0.3
     _: KW_ONLY
     update_rounds: int = 20
+    update_by: Literal["continue", "refresh"] = "continue"
     min_child_weight: float = 1.0
     subsample: float = 1.0
     colsample_bytree: float = 1.0
@@ -78,7 +82,7 @@ class XGBoost:
 
     @property
     def stateful(self) -> bool:
-        """Always: an update appends trees."""
+        """Always: an update appends trees, or fits the leaves anew."""
         return True
 
     def fit(self, data: TrainingSet, *, seed: int) -> Files:
@@ -93,7 +97,7 @@ class XGBoost:
         return self._files(booster, data)
 
     def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
-        """Return the parent with `update_rounds` more trees, fitted to `data`.
+        """Return the parent with `update_rounds` more trees, or with leaves of its own trees, fitted to `data`.
 
         Raises:
             CannotLearn: the data has no rows or one class only, the parent takes other inputs or has another
@@ -101,21 +105,42 @@ class XGBoost:
         """
         check_rows("XGBoost", data)
         check_continues("XGBoost", parent, data, made_by=self._made_by(data))
-        xgb = _library()
-        old = _booster(parent)
+        old = booster_in(parent)
         _check_objective(old, data)
+        _check_columns(old, data)
+        # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
+        old.set_attr(best_iteration=None, best_score=None)
+        booster = (self._continued if self.update_by == "continue" else self._refreshed)(old, data, seed)
+        return self._files(booster, data)
+
+    def _continued(self, old: Any, data: TrainingSet, seed: int) -> Any:
+        """The parent's trees as they are, and more."""
         grown = old.num_boosted_rounds() + self.update_rounds
         if grown > self.max_rounds:
             why = f"an update would make {grown} trees, more than max_rounds={self.max_rounds}"
             raise CannotLearn("XGBoost", why, "Fit a version from scratch, or raise max_rounds.")
-        # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
-        old.set_attr(best_iteration=None, best_score=None)
-        parameters = self._parameters(data, seed)
-        booster = xgb.train(parameters, _quantized(data), num_boost_round=self.update_rounds, xgb_model=old)
+        booster = _library().train(
+            self._parameters(data, seed), _quantized(data), num_boost_round=self.update_rounds, xgb_model=old
+        )
         probe = data.matrix[:_PROBE_ROWS]
         kept = booster[: old.num_boosted_rounds()]
         check_prefix("XGBoost", before=_answers(old, probe), after=_answers(kept, probe))
-        return self._files(booster, data)
+        return booster
+
+    def _refreshed(self, old: Any, data: TrainingSet, seed: int) -> Any:
+        """The parent's splits as they are, with leaves of the new rows."""
+        parameters = self._parameters(data, seed)
+        del parameters["tree_method"]  # no tree is grown, and XGBoost would warn of it
+        parameters |= {"process_type": "update", "updater": "refresh", "refresh_leaf": True}
+        # Exactly as many rounds as there are: with fewer, XGBoost drops the later trees without a word.
+        rounds = old.num_boosted_rounds()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"(?s).*specified the `updater` parameter")  # meant so
+            booster = _library().train(parameters, _plain(data), num_boost_round=rounds, xgb_model=old)
+        probe = _plain(data, rows=_PROBE_ROWS)
+        before, after = (model.predict(probe, pred_leaf=True) for model in (old, booster))
+        check_prefix("XGBoost", before=before, after=after)
+        return booster
 
     def _parameters(self, data: TrainingSet, seed: int) -> dict[str, Any]:
         return {
@@ -127,7 +152,7 @@ class XGBoost:
             "subsample": self.subsample,
             "colsample_bytree": self.colsample_bytree,
             "lambda": self.reg_lambda,
-            "nthread": self.threads or min(len(os.sched_getaffinity(0)), 1 + data.matrix.size // _VALUES_PER_THREAD),
+            "nthread": threads_for(data.matrix, self.threads),
             "seed": seed,
             "verbosity": 1,
         }
@@ -164,7 +189,7 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
 
     found = library()
     if found is None:  # installed in a way of its own, or not at all
-        return XGBoostModel(_booster(files))
+        return XGBoostModel(booster_in(files))
     try:
         booster = NativeBooster(found, _stored(files))
     except XGBoostRefused as error:
@@ -186,6 +211,13 @@ def _quantized(data: TrainingSet) -> Any:
     return _library().QuantileDMatrix(data.matrix, label=data.label, feature_names=names, feature_types=kinds)
 
 
+def _plain(data: TrainingSet, *, rows: int | None = None) -> Any:
+    """Rows that are not binned: to refresh leaves, their values are needed."""
+    names, kinds = _columns(data.encoder)
+    matrix, label = data.matrix[:rows], data.label[:rows]
+    return _library().DMatrix(matrix, label=label, feature_names=names, feature_types=kinds)
+
+
 def _columns(encoder: Encoder) -> tuple[list[str], list[str]]:
     # XGBoost refuses [, ] and < in names; ours are for people, so the position stands in front of a cleaned name.
     names = [
@@ -194,7 +226,12 @@ def _columns(encoder: Encoder) -> tuple[list[str], list[str]]:
     return names, [_COLUMN_TYPES[kind] for _, kind, _ in encoder.features]
 
 
-def _booster(files: Files) -> Any:
+def booster_in(files: Files) -> Any:
+    """Return the library's own object.
+
+    Raises:
+        ModelDamaged: the files are incomplete or unreadable.
+    """
     xgb = _library()
     stored = _stored(files)
     # One thread per call: a gateway answers many requests side by side, and a refit sets its own.
@@ -229,20 +266,24 @@ def _check_objective(old: Any, data: TrainingSet) -> None:
         raise CannotLearn("XGBoost", why, "Fit a version from scratch instead.")
 
 
+def _check_columns(old: Any, data: TrainingSet) -> None:
+    names, _ = _columns(data.encoder)
+    if old.feature_names != names:  # refreshing would take them by position
+        why = f"the parent's own columns are {', '.join(old.feature_names or ['unnamed'])}, not {', '.join(names)}"
+        raise CannotLearn("XGBoost", why, "Fit a version from scratch instead.")
+
+
 _AT_LEAST_ONE = ("rounds", "update_rounds", "max_rounds")
 _SHARES = ("eta", "subsample", "colsample_bytree")
 
 
 def _check_setting(name: str, given: object) -> None:
-    where, whole = f"XGBoost({name}=…)", isinstance(given, int) and not isinstance(given, bool)
-    if name in (*_AT_LEAST_ONE, "max_depth", "threads"):
-        least = 1 if name in _AT_LEAST_ONE else 0
-        if not whole or given < least:  # type: ignore[operator]
-            raise BadDefinition(where, f"{given!r} is no count", f"Use a whole number, {least} or more.")
-        return
-    number = whole or isinstance(given, float)
-    if name in _SHARES:
-        if not number or not 0 < given <= 1:  # type: ignore[operator]
-            raise BadDefinition(where, f"{given!r} is no share", "Use a number above 0, up to 1.")
-    elif not number or not 0 <= given < float("inf"):  # type: ignore[operator]
-        raise BadDefinition(where, f"{given!r} is no weight", "Use a number, 0 or more.")
+    where = f"XGBoost({name}=…)"
+    if name == "update_by":
+        check_choice(where, given, ("continue", "refresh"))
+    elif name in (*_AT_LEAST_ONE, "max_depth", "threads"):
+        check_count(where, given, least=1 if name in _AT_LEAST_ONE else 0)
+    elif name in _SHARES:
+        check_share(where, given)
+    else:
+        check_weight(where, given)

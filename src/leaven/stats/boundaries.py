@@ -118,16 +118,26 @@ def inflation(looks: Sequence[float], *, alpha: float, power: float, spending: S
 
 @lru_cache(maxsize=1024)
 def _boundaries(looks: tuple[float, ...], alpha: float, sides: Sides, spending: Spending) -> tuple[float, ...]:
-    inside, bounds, spent = _Inside(sides), [], 0.0
-    for look in looks:
-        step = inside.to(look, 0.0)
-        due = spending(look, alpha / sides)
-        bound = step.quantile(due - spent)
-        # What a look could not spend is left for the next.
-        spent += step.beyond(bound)
-        bounds.append(bound)
-        inside = step.cut(bound)
-    return tuple(bounds)
+    for count in range(1, len(looks)):  # each is kept, so none below calls itself more than once
+        _after(looks[:count], alpha, sides, spending)
+    return _after(looks, alpha, sides, spending)[0]
+
+
+@lru_cache(maxsize=128)
+def _after(
+    looks: tuple[float, ...], alpha: float, sides: Sides, spending: Spending
+) -> tuple[tuple[float, ...], _Inside, float]:
+    """The boundaries of these looks, what has crossed none of them, and the error spent.
+
+    One more look is one more step: a trial that is looked at daily does not start over every day.
+    """
+    if not looks:
+        return (), _Inside(sides), 0.0
+    bounds, inside, spent = _after(looks[:-1], alpha, sides, spending)
+    step = inside.to(looks[-1], 0.0)
+    bound = step.quantile(spending(looks[-1], alpha / sides) - spent)
+    # What a look could not spend is left for the next.
+    return (*bounds, bound), step.cut(bound), spent + step.beyond(bound)
 
 
 class _Inside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -27,7 +28,7 @@ class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=Tru
             return self if self.count else other
         count, apart = self.count + other.count, np.subtract(other.centres, self.centres)
         both = np.add(self.products, other.products)
-        both += np.outer(apart, apart)[np.triu_indices(len(apart))] * (self.count * other.count / count)
+        both += np.outer(apart, apart)[_upper(len(apart))] * (self.count * other.count / count)
         centres = np.add(self.centres, apart * (other.count / count))
         return Comoments(count, tuple(centres.tolist()), tuple(both.tolist()))
 
@@ -36,17 +37,17 @@ class Comoments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=Tru
         k = len(self.centres)
         matrix = np.full((k, k), np.nan)
         if self.count > 1:
-            matrix[np.triu_indices(k)] = np.divide(self.products, self.count - 1)
-            matrix.T[np.triu_indices(k)] = matrix[np.triu_indices(k)]
+            matrix[_upper(k)] = np.divide(self.products, self.count - 1)
+            matrix.T[_upper(k)] = matrix[_upper(k)]
         return matrix
 
     def reordered(self, order: Sequence[int]) -> Comoments:
         """Return the comoments of the same numbers in another order."""
         k = len(self.centres)
         matrix = np.zeros((k, k))
-        matrix[np.triu_indices(k)] = self.products
-        matrix.T[np.triu_indices(k)] = self.products
-        products = matrix[np.ix_(order, order)][np.triu_indices(k)] if k else matrix.ravel()
+        matrix[_upper(k)] = self.products
+        matrix.T[_upper(k)] = self.products
+        products = matrix[np.ix_(order, order)][_upper(k)] if k else matrix.ravel()
         return Comoments(self.count, tuple(self.centres[i] for i in order), tuple(products.tolist()))
 
     def along(self, weights: ArrayLike) -> Moments:
@@ -65,5 +66,11 @@ def comoments(*columns: NDArray[np.float64]) -> Comoments:
         return Comoments()
     centres = values.mean(axis=1)
     apart = values - centres[:, None]
-    products = (apart @ apart.T)[np.triu_indices(len(columns))]
+    products = (apart @ apart.T)[_upper(len(columns))]
     return Comoments(values.shape[1], tuple(centres.tolist()), tuple(products.tolist()))
+
+
+@lru_cache(maxsize=16)
+def _upper(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The upper triangle of a square of k by k, by rows."""
+    return np.triu_indices(k)

@@ -17,6 +17,7 @@ import numpy as np
 from leaven.duration import instant
 from leaven.events.columns import Column, Examples, Matched, Pairs, Predictions
 from leaven.events.labels import LabelRule
+from leaven.events.meetings import Arms, Crowd, Newcomers
 from leaven.events.source import Marks, Span
 from leaven.storage.delta import LiveFile
 from leaven.storage.lake import ALL_TABLES, Lake, parquet
@@ -109,6 +110,49 @@ class LakeSource:
             files, _ = self._pinned("tombstones", None)
             return erased_since(connection, parquet(files), span, marks, as_of) if files else 0
 
+    def crowds(self, span: Span, arms: Arms, *, every: timedelta, as_of: datetime) -> tuple[Crowd, ...]:
+        """Return how many units met which of `arms` in `span` and came first in which stretch of length `every`."""
+        with self._lake.query() as connection:
+            found = self._met(connection, span, arms, as_of, _CROWDS, [span.start, every // timedelta(microseconds=1)])
+            rows = found.fetchall() if found is not None else []
+        return tuple(sorted(Crowd(bucket, arm, crossed, tuple(failed), n) for bucket, arm, crossed, failed, n in rows))
+
+    def newcomers(self, span: Span, arms: Arms, *, first_in: Span, as_of: datetime) -> Newcomers:
+        """Return the units whose first meeting of all `span` lies in `first_in` and that met one arm in `span`."""
+        none = np.empty(0, object)
+        fetched: Fetched = {"unit": none, "arm": none, "first": none}
+        with self._lake.query() as connection:
+            found = self._met(connection, span, arms, as_of, _NEWCOMERS, [first_in.start, first_in.end])
+            fetched = found.fetchnumpy() if found is not None else fetched
+        return Newcomers(_texts(fetched["unit"]), _texts(fetched["arm"]), _times(fetched["first"]))
+
+    def _met(
+        self, connection: DuckDBPyConnection, span: Span, arms: Arms, as_of: datetime, query: str, asked: list[Any]
+    ) -> DuckDBPyConnection | None:
+        """Ask `query` of the table `met`, which has a row per unit; a row that was logged twice changes none of it."""
+        files, upto = self._pinned("predictions", None)
+        files = _between(files, span.start, min(span.end, as_of))
+        if not files:
+            return None
+        taking = " OR ".join("(arm = ? AND version = ?)" for _ in arms)
+        named = [text for pair in arms.items() for text in pair]
+        return connection.execute(
+            f"""WITH per_arm AS (
+                  SELECT unit, arm, min("at") AS first, max("at") AS last,
+                         bool_or(answer IS NULL AND error IS NOT NULL) AS failed
+                  FROM {parquet(files)}
+                  WHERE role IN ('live', 'exposure') AND ({taking})
+                    AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?
+                  GROUP BY unit, arm),
+                met AS (
+                  SELECT unit, min(first) AS first, max({{'last': last, 'arm': arm}}).arm AS arm,
+                         count(*) > 1 AS crossed,
+                         list_sort(coalesce(list(arm) FILTER (failed), [])) AS failed
+                  FROM per_arm GROUP BY unit)
+                {query}""",  # noqa: S608
+            [*named, span.start, span.end, as_of, upto, *asked],
+        )
+
     def _pinned(self, name: TableName, mark: int | None) -> tuple[list[LiveFile], int]:
         """The files of a table's newest version, and the number of the last row to read."""
         table = self._lake.table(self._loop, name)
@@ -182,6 +226,13 @@ class LakeSource:
         )
 
 
+_CROWDS = """
+    SELECT (epoch_us(first) - epoch_us(?::TIMESTAMPTZ)) // ? AS bucket, arm, crossed, failed, count(*)
+    FROM met GROUP BY ALL
+"""
+_NEWCOMERS = """
+    SELECT unit, arm, epoch_us(first) AS first FROM met WHERE first >= ? AND first < ? AND NOT crossed ORDER BY unit
+"""
 _BY_PREDICTION = """
     SELECT n.row, f."at", f.received_at, f.name, f.kind, f.value, f.id
     FROM said f JOIN numbered n ON f.prediction = n.id WHERE f."at" >= n."at"

@@ -9,13 +9,13 @@ import numpy as np
 from leaven.learners import load
 from leaven.learners.direct import DirectModel
 from leaven.learners.direct.xgboost import XGBoostRefused
-from leaven.learners.scikit_learn import ScikitLearnModel, _estimator
-from leaven.learners.xgboost import XGBoostModel, _booster
+from leaven.learners.scikit_learn import ScikitLearnModel, estimator_in
+from leaven.learners.xgboost import XGBoostModel, booster_in
 from leaven.training.learner import Files, Model
 
 LIBRARY = {
-    "skops": lambda files, task: ScikitLearnModel(_estimator(files, ()), task),
-    "xgboost-ubj": lambda files, _: XGBoostModel(_booster(files)),
+    "skops": lambda files, task: ScikitLearnModel(estimator_in(files, ()), task),
+    "xgboost-ubj": lambda files, _: XGBoostModel(booster_in(files)),
 }
 
 

@@ -1,0 +1,198 @@
+"""How is a model made, and asked, by Python functions of the owner's?
+
+The functions are imported by name and never stored: a version holds the files that `function` returned and the name of
+the function that loads them. Whoever loads the version must have allowed that name, and must be able to import it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import KW_ONLY
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from leaven.errors import BadDefinition, LeavenError
+from leaven.learners.formats import ModelDamaged
+from leaven.learners.guards import INPUTS_FILE, check_answers, check_continues, check_rows, inputs_of
+from leaven.learners.naming import named_columns
+from leaven.training.encoding import Encoder, Matrix
+from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
+from leaven.values import value, written
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "python"
+_SHEET_FILE = "function.json"
+
+
+class UntrustedCode(LeavenError, ValueError):
+    """A model is loaded by code that nobody allowed."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(function)
+        self.function = function
+
+    def __str__(self) -> str:
+        return (
+            f"the model is loaded by {self.function}, code that nobody allowed. If it is yours, name it wherever the "
+            f"model is loaded (LEAVEN_TRUSTED_TYPES={self.function})."
+        )
+
+
+class _Sheet(msgspec.Struct, frozen=True):
+    load: str
+    code: str  # digest of the module that `load` came from
+    encoder: Encoder
+
+
+@value
+class Function:
+    """Functions of your own, in a module beside the loop file (or installed).
+
+    `function(columns, label, *, parent, seed)` trains: `columns` are arrays by feature name (categories as text, None
+    where missing; numbers with NaN where missing), oldest row first; `label` is the array of labels; `parent` holds the
+    files of the version to go on from, or is None. It returns the model's files: bytes by name.
+
+    `load(files)` gives an object whose `predict(columns)` returns one number per row: the probability of class 1 of a
+    yes-or-no label, or the value. It must be safe to ask from several threads.
+
+    Where the model serves, allow the code and let it be found: `LEAVEN_TRUSTED_TYPES=late_model:load`, with the module
+    installed or its folder on `PYTHONPATH`.
+
+    Args:
+        function: What trains, as `"module:function"`.
+        load: What loads, as `"module:function"`.
+        stateful: Whether `function` goes on from a `parent`.
+
+    Raises:
+        BadDefinition: there is no such function.
+    """
+
+    function: str
+    load: str
+    _: KW_ONLY
+    stateful: bool = False
+
+    def __post_init__(self) -> None:
+        _imported("Function(function)", self.function)
+        _imported("Function(load)", self.load)
+
+    @property
+    def format(self) -> str:
+        """The owner's own files, and the name of what loads them."""
+        return FORMAT
+
+    def fit(self, data: TrainingSet, *, seed: int) -> Files:
+        """Return what the function makes of `data` alone.
+
+        Raises:
+            CannotLearn: the data has no rows or one class only, or the model that was made cannot answer.
+        """
+        check_rows("Function", data)
+        return self._made(data, None, seed)
+
+    def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
+        """Return what the function makes of the parent and `data`.
+
+        Raises:
+            CannotLearn: the function is not `stateful`, the parent takes other inputs, or as `fit`.
+        """
+        if not self.stateful:
+            raise CannotLearn("Function", f"{self.function} is not stateful", "Use plan=Stateless(), or stateful=True.")
+        check_rows("Function", data)
+        check_continues("Function", parent, data, made_by=self._made_by())
+        return self._made(data, _own(parent), seed)
+
+    def _made(self, data: TrainingSet, parent: Mapping[str, bytes] | None, seed: int) -> Files:
+        train = _imported("Function(function)", self.function)
+        columns = named_columns(data.matrix, data.encoder)
+        files = _checked(self.function, train(columns, data.label.copy(), parent=parent, seed=seed))
+        sheet = _Sheet(self.load, _code_of(self.load), data.encoder)
+        ours = {
+            _SHEET_FILE: msgspec.json.encode(sheet, order="deterministic"),
+            INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes(),
+        }
+        check_answers("Function", load_model(files | ours, trusted=[self.load]), data)
+        return files | ours
+
+    def _made_by(self) -> str:
+        return f"Function {written(self.function)}"
+
+
+class FunctionModel:
+    """What the owner's function loaded; as safe to share between threads as that is."""
+
+    def __init__(self, model: Any, encoder: Encoder) -> None:
+        self._model, self._encoder = model, encoder
+
+    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
+        if not len(matrix):
+            return np.empty(0)
+        return np.asarray(self._model.predict(named_columns(matrix, self._encoder)), dtype=np.float64)
+
+
+def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
+    """Return the model in `files`, loaded by the owner's function if that is in `trusted`.
+
+    Raises:
+        UntrustedCode: nobody allowed that function; nothing was imported.
+        ModelDamaged: the files are incomplete.
+        BadDefinition: the function cannot be imported here.
+    """
+    try:
+        sheet = msgspec.json.decode(files[_SHEET_FILE], type=_Sheet)
+    except (KeyError, msgspec.DecodeError) as error:
+        raise ModelDamaged(FORMAT, f"{_SHEET_FILE}: {error}") from error
+    if sheet.load not in trusted:
+        raise UntrustedCode(sheet.load)
+    load = _imported("Function(load)", sheet.load)
+    if _code_of(sheet.load) != sheet.code:
+        logger.warning("%s has changed since this version was trained; it is loaded by the code as it is", sheet.load)
+    return FunctionModel(load(_own(files)), sheet.encoder)
+
+
+def _imported(where: str, name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise BadDefinition(where, f"{name!r} is no function", 'Write it as "module:function".')
+    try:
+        found = getattr(import_module(module), function, None)
+    except ImportError as error:
+        mend = "Put the module beside the loop file; where it serves, install it or put its folder on PYTHONPATH."
+        raise BadDefinition(where, f"module {module!r} cannot be imported ({error})", mend) from error
+    if not callable(found):
+        raise BadDefinition(where, f"module {module!r} has no function {function!r}", "Name one that it has.")
+    return found  # type: ignore[no-any-return]
+
+
+def _code_of(name: str) -> str:
+    """Digest of the file of a module that has been imported; empty for one without a file."""
+    path = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+    return sha256(Path(path).read_bytes()).hexdigest() if path else ""
+
+
+def _checked(function: str, files: Any) -> dict[str, bytes]:
+    """The files as the function returned them, if they can be kept."""
+    mend = 'Return the model\'s files: {"model.bin": …}.'
+    if not isinstance(files, Mapping) or not files:
+        raise CannotLearn("Function", f"{function} returned {type(files).__name__} instead of files", mend)
+    for name, content in files.items():
+        plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+        if not plain or name in (_SHEET_FILE, INPUTS_FILE):
+            raise CannotLearn("Function", f"{function} returned a file called {name!r}", "Use another, plain name.")
+        if not isinstance(content, bytes):
+            raise CannotLearn("Function", f"file {name!r} of {function} is {type(content).__name__}, not bytes", mend)
+    return dict(files)
+
+
+def _own(files: Files) -> dict[str, bytes]:
+    return {name: bytes(content) for name, content in files.items() if name not in (_SHEET_FILE, INPUTS_FILE)}
