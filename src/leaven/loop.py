@@ -157,6 +157,9 @@ class Loop:
         holdout: The newest stretch of mature examples, kept from training and used to judge.
         tick: How often the controller looks.
         seed: Seed of sampling and of learners.
+        outcome_depends_on_prediction: Whether what is reported depends on what was answered, as a click depends on what
+            was shown. Where it does not (whether a flight is late, what a house is sold for), say False: then a shadow
+            that `decides` may promote by itself.
 
     Raises:
         BadDefinition: a value is not one that Leaven can run.
@@ -176,6 +179,7 @@ class Loop:
     holdout: str = "2d"
     tick: str = "1h"
     seed: int = 0
+    outcome_depends_on_prediction: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -213,6 +217,8 @@ class Loop:
                 )  # fmt: skip
             else:
                 _check_metric(stage, self.label, where)
+            if getattr(stage, "decides", False) and self.outcome_depends_on_prediction:
+                raise BadDefinition(where, f"{stage!r} is to decide without serving anybody", _MAY_NOT_DECIDE)
         for trigger in self.triggers:
             _check_metric(trigger, self.label, where)
         _check_rollout(self.rollout, where)
@@ -288,6 +294,10 @@ _ONE_OF = {
     "gates": 'Use gates of leaven.gates, such as NotWorse("log_loss").',
     "rollout": 'Use stages of leaven.experiments, such as Shadow("1d") and Canary(0.1, 0.5).',
 }
+
+_MAY_NOT_DECIDE = (
+    "Say outcome_depends_on_prediction=False if the outcome is the same whatever is answered; else leave out decides."
+)
 
 
 def _check_all(items: Iterable[object], kind: type, where: str, name: str) -> None:

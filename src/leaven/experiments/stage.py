@@ -50,6 +50,12 @@ class Traffic:
         version = examples.predictions.version  # late rows of a trial that has just ended are none of this one's
         return examples.take((version == self.challenger) | (version == self.champion))
 
+    def exposed(self) -> int:
+        """Return how many units the canary has answered since the trial began."""
+        begun = self.since if self.opened is None else self.opened
+        served = self.source.examples(Span(begun, self.now), self.label, as_of=self.now).predictions
+        return len(set(served.unit[(served.version == self.challenger) & (served.arm == "canary")].tolist()))
+
     def shadowed(self) -> Pairs:
         """Return the live answers that the challenger shadowed, with labels as of now."""
         return self.source.pairs(Span(self.since, self.now), self.challenger, self.label, as_of=self.now)
