@@ -84,4 +84,9 @@ def arms_for(
     edge = threshold(share) if canary is not None else 0
     end = POSITIONS - (threshold(held) if holdback is not None else 0)
     ranges = ((CANARY, canary, 0, edge), ("champion", champion, edge, end), (HOLDBACK, holdback, end, POSITIONS))
-    return tuple(ArmRoute(arm, *version, low, high) for arm, version, low, high in ranges if version and low < high)
+    # The champion stays among them even where a canary has all units: it stands in for one that fails.
+    return tuple(
+        ArmRoute(arm, *version, low, high)
+        for arm, version, low, high in ranges
+        if version is not None and (low < high or arm == "champion")
+    )
