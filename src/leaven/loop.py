@@ -160,6 +160,9 @@ class Loop:
         holdout: The newest stretch of mature examples, kept from training and used to judge.
         tick: How often the controller looks.
         seed: Seed of sampling and of learners.
+        outcome_depends_on_prediction: Whether what is reported depends on what was answered, as a click depends on what
+            was shown. Where it does not (whether a flight is late, what a house is sold for), say False: then a shadow
+            that `decides` may promote by itself.
 
     Raises:
         BadDefinition: a value is not one that Leaven can run.
@@ -179,6 +182,7 @@ class Loop:
     holdout: str = "2d"
     tick: str = "1h"
     seed: int = 0
+    outcome_depends_on_prediction: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -216,9 +220,12 @@ class Loop:
                 )  # fmt: skip
             else:
                 _check_metric(stage, self.label, where)
+            if getattr(stage, "decides", False) and self.outcome_depends_on_prediction:
+                raise BadDefinition(where, f"{stage!r} is to decide without serving anybody", _MAY_NOT_DECIDE)
         for trigger in self.triggers:
             _check_metric(trigger, self.label, where)
         _check_plan(self, where)
+        _check_rollout(self.rollout, where)
         duration(self.holdout, where=f"{where}, holdout=…")
         duration(self.tick, where=f"{where}, tick=…")
 
@@ -302,6 +309,10 @@ _ONE_OF = {
     "rollout": 'Use stages of leaven.experiments, such as Shadow("1d") and Canary(0.1, 0.5).',
 }
 
+_MAY_NOT_DECIDE = (
+    "Say outcome_depends_on_prediction=False if the outcome is the same whatever is answered; else leave out decides."
+)
+
 
 def _check_all(items: Iterable[object], kind: type, where: str, name: str) -> None:
     for item in items:
@@ -323,6 +334,14 @@ def _check_plan(loop: Loop, where: str) -> None:
     from leaven.training.plans import check_plan
 
     check_plan(loop.plan, loop.learner, task=loop.label.task, where=f"{where}, plan=…")
+
+
+def _check_rollout(rollout: Sequence[Stage], where: str) -> None:
+    """Stages of one rollout must fit each other; those of an owner's own may say little of their steps."""
+    from leaven.experiments.trial import check_rollout
+
+    if all(hasattr(stage, "steps") for stage in rollout):
+        check_rollout(rollout, where=f"{where}, rollout=…")
 
 
 def _check_metric(part: object, label: LabelRule, where: str) -> None:

@@ -423,8 +423,10 @@ class World:
                 for cost in ("cpu_seconds", "wall_seconds", "peak_memory_mb"):
                     what.pop(cost, None)
         for one in plain["decisions"]:
-            for took in ("champion_seconds", "shadow_seconds"):
-                one["evidence"].pop(took, None)
+            arms = [one["evidence"].get(arm) or {} for arm in ("champion", "canary")]
+            for seen, took in ((one["evidence"], "champion_seconds"), (one["evidence"], "shadow_seconds"),
+                               *((arm, "seconds") for arm in arms)):  # fmt: skip
+                seen.pop(took, None)
         return json.loads(json.dumps(plain, sort_keys=True, default=str))
 
     def copy_to(self, home: Path) -> None:

@@ -55,7 +55,9 @@ def test_a_decision_that_is_altered_is_found_out():
     assert judged_again(advance) == ("advance", advance.why)
     sooner = msgspec.structs.replace(advance, rule={**advance.rule, "elapsed": 0})
     assert judged_again(sooner)[0] == "hold"
-    stricter = msgspec.structs.replace(advance, rule={**advance.rule, "look": 10**9})
+    stage = advance.rule["stage"].replace("min_units=40", "min_units=40, alpha=1e-60")
+    assert stage != advance.rule["stage"]
+    stricter = msgspec.structs.replace(advance, rule={**advance.rule, "stage": stage})
     assert judged_again(stricter)[0] == "hold"
 
 

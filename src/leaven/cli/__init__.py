@@ -41,7 +41,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Prove": {
         "advise": ("leaven.cli.advise", "Say how a challenger should be proven: strategy, size, days, stages."),
-        "trial": ("leaven.cli.trial", "Analyse a trial, judge its split, find its size and its boundaries."),
+        "trial": ("leaven.cli.trial", "Run a trial; analyse one, judge its split, find its size and its boundaries."),
         "assign": ("leaven.cli.assign", "Say which arm a unit gets."),
     },
     "Advise": {
@@ -52,7 +52,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),
         "endpoint": ("leaven.cli.endpoint", "Let a server that runs elsewhere answer for a version."),
         "parameters": ("leaven.cli.parameters", "Let parameters that you wrote (a prompt, a threshold) be a version."),
-        "prove": ("leaven.cli.prove", "Put a version into a trial."),
+        "prove": ("leaven.cli.prove", "Put a version into a trial: leaven trial start."),
         "promote": ("leaven.cli.promote", "Make a version the champion, on your own word."),
         "rollback": ("leaven.cli.rollback", "Go back to the champion before this one."),
         "pause": ("leaven.cli.pause", "Stop automatic refreshes and trials of a loop; serving goes on."),

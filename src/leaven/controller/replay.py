@@ -64,7 +64,7 @@ class ReplayRun(msgspec.Struct, frozen=True):
     refreshes: int
     promoted: int
     rejected: int  # by gates or trials
-    rolled_back: int  # from a canary
+    rolled_back: int  # from a canary, or after a promotion
     train_cpu_s: float
     train_rows: int
     rows: int

@@ -28,7 +28,7 @@ from leaven.duration import instant, micros
 from leaven.endpoints.description import FORMAT as ENDPOINT
 from leaven.events.columns import Examples
 from leaven.events.source import Span
-from leaven.experiments.trial import TrialState
+from leaven.experiments.trial import Trial
 from leaven.gates import judge_all
 from leaven.gates.forgetting import forgetting
 from leaven.gates.gate import Check, Rows
@@ -187,14 +187,16 @@ def trial(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepR
             return StepResult("done", payload | {"trial": None})
         begun = begin_trial(parts, loop, payload["version"], refresh=payload["refresh"], now=now)
         return StepResult("again", payload | {"trial": begun.id})
-    if known.state == "open":
+    if known.state == "open" and not known.watching:
         known = reconcile_trial(parts, loop, known, now=now)
-    return StepResult(_code_of(known.state), payload)
+    return StepResult(_code_of(known), payload)
 
 
-def _code_of(stands: TrialState | None) -> Code:
-    """What a trial in this state means for the refresh."""
-    return "again" if stands == "open" else "done" if stands == "promoted" else "refused"
+def _code_of(known: Trial | None) -> Code:
+    """What a trial means for its refresh: one whose challenger was promoted and is watched is won."""
+    if known is None or known.state in ("rolled_back", "stopped"):
+        return "refused"
+    return "again" if known.state == "open" and not known.watching else "done"
 
 
 def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
@@ -205,7 +207,7 @@ def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime)
         parts.fence(connection)
         if payload.get("trial") is not None:
             known = state.find_trial(connection, payload["trial"])
-            return StepResult(_code_of(None if known is None else known.state), payload)
+            return StepResult(_code_of(known), payload)
         if payload.get("gate") != "pass":
             return StepResult("refused", payload)
         if decisions(connection, loop.name, kind="promote", refresh=payload["refresh"]):

@@ -6,6 +6,7 @@ those on record.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from leaven.duration import instant
 from leaven.experiments import MAKERS, Stage
 from leaven.experiments.evidence import Evidence
+from leaven.experiments.trial import follows, superseded
 from leaven.gates import Churn, Gate, GateEvidence, NotWorse, Sane, joint_outcome
 from leaven.monitoring.signal import Signal
 from leaven.registry.decisions import Decision
@@ -57,16 +59,14 @@ def _gates(decision: Decision) -> tuple[str, str]:
 def _trial(decision: Decision) -> tuple[str, str]:
     rule = decision.rule
     stage: Stage = from_written(rule["stage"], MAKERS)
-    step = stage.steps()[rule["step"]]
+    step = replace(stage.steps()[rule["step"]], **rule.get("routes", {}))
     evidence: Evidence = msgspec.convert(decision.evidence, stage.evidence)
     metric = stage.metric or rule["metric"]
     elapsed = timedelta(microseconds=rule["elapsed"])
     verdict = stage.judge(step, evidence, elapsed=elapsed, look=rule["look"], metric=metric)
-    if verdict.outcome == "advance":
-        return ("promote" if rule["last"] else "advance"), verdict.why
-    if verdict.outcome in ("hold", "promote"):
-        return verdict.outcome, verdict.why
-    return ("roll_back" if step.kind == "canary" else "stop"), verdict.why
+    if "superseded_by" in rule and verdict.outcome in ("hold", "advance"):
+        return "keep", superseded(verdict.why, rule["superseded_by"])
+    return follows(verdict, step, last=rule["last"]), verdict.why
 
 
 def _trigger(decision: Decision) -> tuple[str, str]:
