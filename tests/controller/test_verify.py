@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from leaven.controller.verify import _GATES, _TRIGGERS, judged_again
 from leaven.errors import BadDefinition
 from leaven.experiments import STAGES, Canary, Shadow
-from leaven.gates import NotWorse, Sane
+from leaven.gates import Churn, NotWorse, Sane
 from leaven.registry.decisions import Decision
 from leaven.triggers import Drops, Every, LabelsGrow
 from leaven.values import from_written
@@ -24,6 +24,7 @@ losses = st.sampled_from(["log_loss", "brier", "error_rate", "absolute_error", "
 policies = st.one_of(
     st.builds(NotWorse, losses, on=st.sampled_from(["fresh", "past"]), margin=number, min_rows=st.integers(0, 9_999)),
     st.builds(Sane, number),
+    st.builds(Churn, number, of=st.sampled_from(["decisions", "answers"]), threshold=inner),
     st.builds(Every, times),
     st.builds(LabelsGrow, positive),
     st.builds(Drops, losses, by=number, over=times),

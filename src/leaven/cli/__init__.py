@@ -33,8 +33,10 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("leaven.cli.status", "Show what serves, what is being proven, and what runs where."),
         "versions": ("leaven.cli.versions", "List the versions of a loop."),
         "show": ("leaven.cli.show", "Show one version: lineage, gates, decisions, when it served."),
+        "lineage": ("leaven.cli.lineage", "Show which version came of which, why, of what, and at what cost."),
         "diff": ("leaven.cli.diff", "Show what differs between two versions."),
         "decisions": ("leaven.cli.decisions", "Show what was decided, on what evidence, by what rule or person."),
+        "reproduce": ("leaven.cli.reproduce", "Train a version again from its snapshot, and compare the two."),
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
     },
     "Prove": {

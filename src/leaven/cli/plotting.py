@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leaven.controller.replay import ReplayRun
     from leaven.training.freshness import FreshnessCurve
 
-_COLOURS = ("#8a8f98", "#1f77b4", "#d9730d")
+_COLOURS = ("#8a8f98", "#1f77b4", "#d9730d", "#2a9d57")
 
 
 def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> None:

@@ -87,7 +87,7 @@ class Controller:
         facts = self._facts(loop, now)
         if not facts.has_champion and not facts.matured_since_refresh():
             return  # nothing to make a first version of; a refresh now would only use up the schedule's turn
-        for trigger in loop.triggers:
+        for trigger in loop.pace:
             cause = trigger.fires(facts)
             if cause is not None:
                 self._begin(loop, facts, cause, now)

@@ -15,14 +15,18 @@ from leaven.duration import instant
 from leaven.experiments import MAKERS, Stage
 from leaven.experiments.evidence import Evidence
 from leaven.experiments.trial import follows, superseded
-from leaven.gates import Gate, GateEvidence, NotWorse, Sane, joint_outcome
+from leaven.gates import Churn, Gate, GateEvidence, NotWorse, Sane, joint_outcome
 from leaven.monitoring.signal import Signal
 from leaven.registry.decisions import Decision
 from leaven.stats.intervals import Interval
+from leaven.training import Hybrid, Stateful, Stateless
+from leaven.training.plans import Plan, PlanHistory
+from leaven.training.rebuilding import Compared, taken_of
 from leaven.triggers import Drops, Every, Facts, LabelsGrow, Trigger
 from leaven.values import from_written
 
-_GATES = {"NotWorse": NotWorse, "Sane": Sane}
+_GATES = {"NotWorse": NotWorse, "Sane": Sane, "Churn": Churn}
+_PLANS = {"Stateless": Stateless, "Stateful": Stateful, "Hybrid": Hybrid}
 _TRIGGERS = {"Every": Every, "LabelsGrow": LabelsGrow, "Drops": Drops}
 
 
@@ -34,6 +38,13 @@ def judged_again(decision: Decision) -> tuple[str, str] | None:
         return _trial(decision)
     if decision.kind == "trigger" and "trigger" in decision.rule:
         return _trigger(decision)
+    if decision.kind == "plan" and decision.rule.get("plan", "").partition("(")[0] in _PLANS:
+        plan: Plan = from_written(decision.rule["plan"], _PLANS)
+        choice = plan.choose(msgspec.convert(decision.evidence, PlanHistory))
+        return choice.mode, choice.why
+    if decision.kind == "compare" and "take_above" in decision.rule:
+        compared = msgspec.convert(decision.evidence, Compared)
+        return taken_of(compared.share, decision.rule["take_above"]), compared.why
     return None
 
 
