@@ -355,7 +355,7 @@ def test_where_a_trial_stands_is_told_with_plan_evidence_verdict_and_past():
     assert (told.step, told.steps, told.stage, told.kind, told.share) == (2, 4, 'Pause("2d")', "canary", 0.3)
     assert [each.stands for each in told.plan] == ["passed", "present", "to come", "to come"]
     assert (told.verdict.outcome, told.at_least_days) == ("hold", 1.0)
-    (loss, failures) = told.evidence
+    loss, failures, *_ = told.evidence
     assert (loss.metric, loss.arm, failures.metric) == ("log_loss", "canary", "failed units")
     assert loss.low < loss.difference < loss.high
     assert [(one.step, one.outcome, one.by) for one in told.past] == [(1, "advance", "rule")]
@@ -365,7 +365,7 @@ def test_where_a_trial_stands_is_told_with_plan_evidence_verdict_and_past():
 
 def test_where_a_watch_stands_and_where_it_ended():
     driver = at_step(on_trial(rollout=[CANARY, WATCH]), 1)
-    driver.run(7.5)
+    driver.run(9)
     with driver.database.read() as connection:
         told = standing(connection, driver.loop, now=driver.now)
     assert (told.watching, told.evidence[0].arm, told.evidence[0].high) == (True, "champion", None)

@@ -10,6 +10,7 @@ from leaven.duration import duration
 from leaven.errors import BadDefinition
 from leaven.experiments.evidence import CanaryEvidence, Evidence, canary_evidence
 from leaven.experiments.harm import Limits, compare_losses, harm
+from leaven.experiments.showing import Shown, bounded_row, failure_row, seconds_rows
 from leaven.experiments.stage import Step, Traffic
 from leaven.experiments.verdict import Verdict, check_stage_metric
 from leaven.values import written
@@ -117,6 +118,15 @@ class Canary:
         return Limits(
             share, self.alpha, self.fail_fast, self.slower, self.slow, self.margin, self.min_units, self.units
         )  # fmt: skip
+
+    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
+        """Return the rows of evidence that a person reads."""
+        assert isinstance(evidence, CanaryEvidence)
+        champion, canary = evidence.champion, evidence.canary
+        bounds = compare_losses(champion, canary, self.limits(step.share)).difference
+        failed = failure_row((champion.failed_units, champion.units), (canary.failed_units, canary.units), "canary")
+        times = seconds_rows(champion.seconds, canary.seconds, "canary")
+        return (bounded_row(metric, "canary", champion.loss, canary.loss, bounds), failed, *times)
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return the verdict on what this step has seen so far."""

@@ -14,6 +14,7 @@ from leaven.duration import duration
 from leaven.errors import BadDefinition
 from leaven.experiments.canary import Canary
 from leaven.experiments.evidence import Evidence
+from leaven.experiments.showing import Shown
 from leaven.experiments.stage import Step, Traffic
 from leaven.experiments.verdict import Verdict
 from leaven.values import value
@@ -52,6 +53,10 @@ class Pause:
     def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> Evidence:
         """Return what the log says of this step."""
         return _canary(self).observe(step, traffic, before)
+
+    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
+        """Return the rows of evidence that a person reads."""
+        return _canary(self).show(step, evidence, look=look, metric=metric) if step.serves else ()
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return `advance` once the time is over, or `stop` where harm is shown."""
@@ -97,6 +102,10 @@ class Approval:
     def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> Evidence:
         """Return what the log says of this step."""
         return _canary(self).observe(step, traffic, before)
+
+    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
+        """Return the rows of evidence that a person reads."""
+        return _canary(self).show(step, evidence, look=look, metric=metric) if step.serves else ()
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return `stop` where harm is shown, or `give_up` once the patience is over; only a person can advance it."""

@@ -12,6 +12,7 @@ from datetime import timedelta
 from leaven.duration import duration
 from leaven.errors import BadDefinition
 from leaven.experiments.evidence import Evidence
+from leaven.experiments.showing import Shown, agreement_rows, bounded_row, failure_row, seconds_rows
 from leaven.experiments.side_by_side import ShadowEvidence, shadow_evidence
 from leaven.experiments.stage import Step, Traffic
 from leaven.experiments.verdict import Verdict, check_stage_metric
@@ -79,6 +80,15 @@ class Shadow:
     def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> ShadowEvidence:
         """Return what the log says of this step, read anew."""
         return shadow_evidence(traffic.shadowed(), traffic.metric)
+
+    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
+        """Return the rows of evidence that a person reads."""
+        assert isinstance(evidence, ShadowEvidence)
+        bounds = self._bounds(evidence.loss_difference, evidence, self.alpha)
+        loss = bounded_row(metric, "shadow", evidence.champion_loss, evidence.challenger_loss, bounds)
+        failed = failure_row((0, evidence.units), (evidence.failed_units, evidence.units), "shadow")
+        times = seconds_rows(evidence.champion_seconds, evidence.shadow_seconds, "shadow")
+        return (loss, failed, *agreement_rows(evidence), *times)
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return the verdict on the pairs seen so far."""

@@ -13,8 +13,10 @@ import msgspec
 
 from leaven.experiments.conclusion import Result
 from leaven.experiments.evidence import Evidence
+from leaven.experiments.side_by_side import ShadowEvidence, report
 from leaven.experiments.stage import Stage, Step
-from leaven.stats.intervals import difference_interval, mean_interval
+from leaven.stats.intervals import Interval, difference_interval, mean_interval
+from leaven.stats.log_counts import LogCounts
 from leaven.stats.moments import Moments
 
 
@@ -68,6 +70,35 @@ def failure_row(control: tuple[int, int], arm: tuple[int, int], name: str, metri
     shares = _share(failed, seen), _share(also, of)
     apart = None if None in shares else shares[1] - shares[0]  # type: ignore[operator]
     return Shown(metric, name, *shares, (seen, of), apart)
+
+
+def seconds_rows(control: LogCounts, arm: LogCounts, name: str) -> tuple[Shown, ...]:
+    """Return the rows of how long answers took, at three quantiles; none where nothing was timed."""
+    if not arm.total:
+        return ()
+    counts = (control.total, arm.total)
+    found = ((q, _known(control.quantile(q)), _known(arm.quantile(q))) for q in (0.5, 0.95, 0.99))
+    return tuple(Shown(f"seconds p{100 * q:g}", name, theirs, ours, counts) for q, theirs, ours in found)
+
+
+def agreement_rows(evidence: ShadowEvidence) -> tuple[Shown, ...]:
+    """Return the rows of how far the shadow agrees: over all pairs, and by the segments that change sides most."""
+    told, counts = report(evidence), (0, evidence.compared)
+    quantiles = zip((5, 50, 95), (told.difference.low, told.difference.middle, told.difference.high), strict=True)
+    rows = [Shown("same side of 0.5", "shadow", None, told.agreement, counts)]
+    rows += [Shown(f"answer minus champion's p{q}", "shadow", None, apart, counts) for q, apart in quantiles]
+    rows += [
+        Shown("changes sides", "shadow", None, one.share, (0, one.pairs), slice=f"{one.feature}={one.value}")
+        for one in told.flipping
+    ]
+    return tuple(rows)
+
+
+def bounded_row(metric: str, name: str, control: Moments, arm: Moments, bounds: Interval) -> Shown:
+    """Return the row of two means whose difference lies within `bounds`."""
+    apart = (_known(bounds.estimate), _known(bounds.low), _known(bounds.high))
+    means = (_known(control.mean), _known(arm.mean))
+    return Shown(metric, name, *means, (control.count, arm.count), *apart, bounds.level)
 
 
 def _rows(evidence: Any, metric: str, *, alpha: float) -> tuple[Shown, ...]:
