@@ -227,6 +227,8 @@ class Loop:
         for name in ("data", "plan"):
             if getattr(self, name) == NOTHING:
                 raise BadDefinition(where, f"{name} is not given", _ONE_OF[name])
+        if hasattr(self.data, "check_fits"):
+            self.data.check_fits(features=[each.name for each in self.features], task=self.label.task, where=where)
 
     def _check_parameters(self, where: str) -> None:
         """Refuse what only a model can do in a loop of parameters."""
