@@ -36,6 +36,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "diff": ("leaven.cli.diff", "Show what differs between two versions."),
         "decisions": ("leaven.cli.decisions", "Show what was decided, on what evidence, by what rule or person."),
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
+        "label": ("leaven.cli.label", "Hand predictions to people for a label, and take their answers back."),
     },
     "Prove": {
         "advise": ("leaven.cli.advise", "Say how a challenger should be proven: strategy, size, days, stages."),
