@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from leaven.app import App
 from leaven.controller import state
 from leaven.curation.feature_space import feature_space
+from leaven.curation.parity import as_told
 from leaven.curation.queries import Candidates, Disagreement, Diversity, Evenly, Margin, Query, Uncertainty, mixture
 from leaven.curation.snapshot import join_examples
 from leaven.curation.windows import Part, chosen
@@ -98,7 +99,7 @@ def build_queue(installed: App, loop: Loop, asked: Asked, *, exclude: Sequence[P
         answers = dict(zip(pairs.live.predictions.id.tolist(), pairs.shadow_answer.tolist(), strict=True))
         other = np.array([answers.get(one, np.nan) for one in found.predictions.id.tolist()], dtype=np.float64)
     picks = query.pick(_candidates(loop, found, known, other), asked.rows, seed=seed)
-    queued = [_queued(found, other, pick.row, pick.why) for pick in picks]
+    queued = [_queued(loop, found, other, pick.row, pick.why) for pick in picks]
     return Queue(loop.name, repr(query), span.start, there, int((handed & wanted).sum()), notes, queued)
 
 
@@ -185,23 +186,14 @@ def _candidates(loop: Loop, found: Examples, known: Examples, other: NDArray[np.
     return Candidates(served.id, served.at, served.answer, other, space[: len(found)], space[len(found) :])
 
 
-def _queued(found: Examples, other: NDArray[np.float64], row: int, why: str) -> Queued:
-    served = found.predictions
+def _queued(loop: Loop, found: Examples, other: NDArray[np.float64], row: int, why: str) -> Queued:
+    served, types = found.predictions, [(name, kind) for name, kind, _ in loop.schema.features]
     at = instant(int(served.at[row].astype("datetime64[us]").astype(np.int64)))
-    features = {name: _plain(column[row]) for name, column in served.features.items()}
+    features = {name: as_told(served.features[name][row], kind) for name, kind in types if name in served.features}
     return Queued(
         str(served.id[row]), at, str(served.unit[row]), str(served.version[row] or ""), _number(served.answer[row]),
         _number(other[row]), why, bool(found.labels.mature[row]), features,
     )  # fmt: skip
-
-
-def _plain(given: Any) -> Any:
-    """A feature's value as it is written: whole numbers without a point, None where it is missing."""
-    if given is None or given != given:
-        return None
-    if isinstance(given, float | np.floating):
-        return int(given) if float(given).is_integer() else float(given)
-    return given.item() if isinstance(given, np.generic) else given
 
 
 def _number(given: Any) -> float | None:
