@@ -18,7 +18,9 @@ from leaven.curation.windows import Part, chosen
 from leaven.errors import BadDefinition
 from leaven.events import Happens, Label
 from leaven.events.source import Marks, Span
+from leaven.training import Stateful, Stateless
 from leaven.values import from_written
+from tests.control_databases import a_loop
 from tests.curation.builders import Source, day, objects, some_examples
 
 ANY = Span(day(0), day(100))
@@ -191,6 +193,16 @@ def test_classes_of_a_label_that_is_a_number_are_refused():
     data.check_fits(features=["x"], task=RULE.task, where="my loop")
     with pytest.raises(BadDefinition, match="does not fit a regression label"):
         data.check_fits(features=["x"], task=Label("y", within="1h").task, where="my loop")
+
+
+def test_a_model_that_goes_on_from_a_balanced_one_is_refused():
+    """Its updates would learn from all new rows, and its probabilities would be neither shifted nor true."""
+    balanced = Recent("2d") + Sample(AllHistory(), rows=9, balance=0.5, probabilities="shifted")
+    with pytest.raises(BadDefinition, match=r"flights.*Stateful\(\).*Use plan=Stateless"):
+        a_loop(data=balanced, plan=Stateful())
+    assert a_loop(data=balanced, plan=Stateless()).data == balanced
+    with pytest.raises(BadDefinition, match="names no feature"):
+        a_loop(data=Sample(AllHistory(), rows=9, by="feature:nowhere"))
 
 
 def test_the_share_that_was_kept_gives_the_probabilities_back():

@@ -74,15 +74,16 @@ class Sample:
         if self.probabilities not in ("kept", "shifted"):
             what = f"{self.probabilities!r} says nothing of probabilities"
             raise BadDefinition("Sample(probabilities=…)", what, 'Use "kept" or "shifted".')
-        if self._by_class and self.probabilities == "kept":
+        if self.shifts_probabilities and self.probabilities == "kept":
             what = "rows drawn by their label shift the probabilities that a model answers with"
             mend = 'Accept that with probabilities="shifted" and correct them (leaven.curation.unshifted), or leave it.'
             raise BadDefinition("Sample(…)", what, mend)
-        if self.probabilities == "shifted" and not self._by_class:
+        if self.probabilities == "shifted" and not self.shifts_probabilities:
             raise BadDefinition("Sample(probabilities=…)", "nothing shifts them here", "Leave it out.")
 
     @property
-    def _by_class(self) -> bool:
+    def shifts_probabilities(self) -> bool:
+        """Whether rows are drawn by their label."""
         return self.balance is not None or self.by == "label"
 
     def _age(self) -> timedelta:
@@ -95,7 +96,7 @@ class Sample:
         named = self.by.removeprefix(FEATURE) if self.by is not None and self.by.startswith(FEATURE) else None
         if named is not None and named not in features:
             raise BadDefinition(where, f"{self!r} names no feature", f"Use one of {', '.join(features)}.")
-        if self._by_class and task != "binary":
+        if self.shifts_probabilities and task != "binary":
             raise BadDefinition(where, f"{self!r} does not fit a {task} label", "Sample by time or a feature.")
 
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:

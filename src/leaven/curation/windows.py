@@ -112,6 +112,11 @@ class Both:
         """Return the stretches of both."""
         return [*self.left.parts(until=until, first=first), *self.right.parts(until=until, first=first)]
 
+    @property
+    def shifts_probabilities(self) -> bool:
+        """Whether either choice draws rows by their label."""
+        return any(getattr(each, "shifts_probabilities", False) for each in (self.left, self.right))
+
     def check_fits(self, *, features: Collection[str], task: Task, where: str) -> None:
         """Refuse what either choice would refuse of a loop."""
         for each in (self.left, self.right):
