@@ -292,3 +292,14 @@ def test_a_failed_answer_is_asked_about_by_its_features_alone(said, home, began)
     assert ids(found) == ["broken"]  # unlike all that is labelled
     assert found["predictions"][0]["answer"] is None
     assert np.isclose(float(found["predictions"][0]["why"].split()[0]), 7.6, atol=1.5)
+
+
+def test_a_loop_without_any_prediction_has_an_empty_queue(said, tmp_path):
+    (tmp_path / "other.py").write_text(LOOP_FILE.replace("LABEL", LATE).replace('"flights"', '"other"'))
+    installed = App(settings_from(home=tmp_path))
+    installed.enter(tmp_path / "other.py")
+    installed.close()
+    found = said("queue", "other", "--by", "uncertainty+diversity", "--json")
+    assert (found["candidates"], found["predictions"]) == (0, [])
+    said("queue", "other", "--csv", tmp_path / "empty.csv")
+    assert said("import", "other", tmp_path / "empty.csv", "--json")["rows"] == 0

@@ -130,3 +130,43 @@ def test_features_are_on_one_scale():
     assert feature_space(schema, {}, rows=3).shape == (3, 0)
     many = {"carrier": objects([f"c{i}" for i in range(200)])}
     assert feature_space(schema, many, rows=200).shape == (200, MOST + 1)
+
+
+def test_labels_of_unsure_rows_teach_more_than_as_many_of_any_rows():
+    """Where a threshold is looked for: 60 worlds, 4 labels to begin with, 12 more of each kind; paired by world."""
+    gains = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        x = rng.random(400)
+        truth = rng.uniform(0.2, 0.8)
+
+        def error(labelled, x=x, truth=truth):
+            """Of deciding halfway between the highest 0 and the lowest 1 that are known."""
+            low = max((value for value in x[labelled] if value < truth), default=0.0)
+            high = min((value for value in x[labelled] if value >= truth), default=1.0)
+            return abs((low + high) / 2 - truth), (low + high) / 2
+
+        errors = []
+        for query in (Uncertainty(), Evenly()):
+            labelled = list(range(4))
+            for _ in range(3):  # three queues of four
+                answer = 1 / (1 + np.exp(-20 * (x - error(labelled)[1])))
+                left = ~np.isin(np.arange(400), labelled)
+                labelled += rows_of(query.pick(some(answer), 4, seed=seed, among=left))
+            errors.append(error(labelled)[0])
+        gains.append(errors[1] - errors[0])
+    assert np.mean(gains) > 3 * np.std(gains) / np.sqrt(len(gains))
+
+
+def test_diversity_finds_the_rare_kinds_that_an_even_draw_misses():
+    """20 kinds of rows, the largest a thousand times the smallest, 20 picks: all kinds, against a few."""
+    rng = np.random.default_rng(2)
+    sizes = np.maximum(1, np.geomspace(1000, 1, 20)).astype(int)
+    kind = np.repeat(np.arange(20), sizes)
+    space = rng.normal(size=(20, 3))[kind] * 10 + rng.normal(size=(len(kind), 3)) * 0.1
+
+    def kinds(query):
+        return len(set(kind[rows_of(query.pick(some(space=space), 20, seed=0))]))
+
+    assert kinds(Diversity()) == 20
+    assert kinds(Evenly()) < 12

@@ -29,7 +29,8 @@ def keys(ids: Column, at: Column, *, seed: int, half_life: timedelta | None = No
 
     Without a half-life every row is as likely as any other. With one, the chance that a row is drawn next, of those
     that are left, is proportional to `2 ** (-age / half_life)`. As all ages grow alike, the moment that they are
-    counted from cancels out: a row's key is the same at every refresh.
+    counted from cancels out: a row's key is the same at every refresh. (Logarithms differ in their last bit between
+    machines: of a hundred million snapshots one could draw another row there, and its digest would say so.)
 
     Source:
         Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006): the smallest E / w, with E = -ln u

@@ -49,8 +49,8 @@ class Pick:
 class Query(Protocol):
     """Picks what is worth a label."""
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
-        """Return up to `rows` picks, the most wanted first, each row once; of those that are `open` where given.
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
+        """Return up to `rows` picks, the most wanted first, each row once; where given, only of those `among` marks.
 
         Equal candidates are told apart by a hash of their ids and the seed.
         """
@@ -64,7 +64,7 @@ class Uncertainty:
     With two classes, the least confident answer and the smallest margin between the classes are the same rows.
     """
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks; rows without an answer are left out.
 
         Raises:
@@ -75,7 +75,9 @@ class Uncertainty:
             mend = "Use Margin, Diversity or Disagreement for a model that answers with a value."
             raise BadDefinition("Uncertainty()", f"{np.nanmax(np.abs(p)):.4g} is no probability", mend)
         entropy = _entropy(p)
-        return [Pick(row, f"entropy {entropy[row]:.3f} bit") for row in _largest(entropy, candidates, rows, seed, open)]
+        return [
+            Pick(row, f"entropy {entropy[row]:.3f} bit") for row in _largest(entropy, candidates, rows, seed, among)
+        ]
 
     def __add__(self, other: Query) -> Mixture:
         return mixture(self, other)
@@ -87,10 +89,10 @@ class Margin:
 
     at: float = 0.5
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks; rows without an answer are left out."""
         gap = np.abs(candidates.answer - self.at)
-        return [Pick(row, f"{gap[row]:.3g} from {self.at:g}") for row in _largest(-gap, candidates, rows, seed, open)]
+        return [Pick(row, f"{gap[row]:.3g} from {self.at:g}") for row in _largest(-gap, candidates, rows, seed, among)]
 
     def __add__(self, other: Query) -> Mixture:
         return mixture(self, other)
@@ -100,10 +102,10 @@ class Margin:
 class Disagreement:
     """Where champion and challenger answer most differently; rows that the challenger did not shadow are left out."""
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks."""
         ours, theirs = candidates.answer, candidates.other
-        picked = _largest(np.abs(ours - theirs), candidates, rows, seed, open)
+        picked = _largest(np.abs(ours - theirs), candidates, rows, seed, among)
         return [Pick(row, f"answers {ours[row]:.3g} and {theirs[row]:.3g}") for row in picked]
 
     def __add__(self, other: Query) -> Mixture:
@@ -122,10 +124,10 @@ class Diversity:
         learning for convolutional neural networks: a core-set approach" (2018), algorithm 1.
     """
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks; the first is any candidate where nothing is labelled."""
         order = _order(candidates, seed)
-        order = order if open is None else order[open[order]]
+        order = order if among is None else order[among[order]]
         space, gap = candidates.space[order], _nearest(candidates.space[order], candidates.known)
         picks: list[Pick] = []
         taken = np.zeros(len(order), dtype=bool)
@@ -145,10 +147,10 @@ class Diversity:
 class Evenly:
     """Any candidates, each as likely as any other: what an honest measure of the model needs."""
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks."""
         order = _order(candidates, seed)
-        order = order if open is None else order[open[order]]
+        order = order if among is None else order[among[order]]
         return [Pick(int(row), "drawn evenly") for row in order[:rows]]
 
     def __add__(self, other: Query) -> Mixture:
@@ -161,13 +163,13 @@ class Mixture:
 
     queries: tuple[Query, ...]
 
-    def pick(self, candidates: Candidates, rows: int, *, seed: int, open: Mask | None = None) -> list[Pick]:
+    def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks, those of the queries in turn; no row is picked twice."""
-        left = np.ones(len(candidates), dtype=bool) if open is None else open.copy()
+        left = np.ones(len(candidates), dtype=bool) if among is None else among.copy()
         picked: list[list[Pick]] = []
         for index, query in enumerate(self.queries):
             share = -(-(rows - sum(map(len, picked))) // (len(self.queries) - index))
-            picked.append(query.pick(candidates, share, seed=seed, open=left))
+            picked.append(query.pick(candidates, share, seed=seed, among=left))
             left[[pick.row for pick in picked[-1]]] = False
         return _in_turn(picked)
 
@@ -197,10 +199,10 @@ def _order(candidates: Candidates, seed: int) -> NDArray[np.intp]:
     return np.argsort(tie, kind="stable")
 
 
-def _largest(score: Floats, candidates: Candidates, rows: int, seed: int, open: Mask | None) -> list[int]:
+def _largest(score: Floats, candidates: Candidates, rows: int, seed: int, among: Mask | None) -> list[int]:
     """Positions of the largest scores, largest first; those without one left out."""
     order = _order(candidates, seed)
-    order = order[~np.isnan(score[order])] if open is None else order[~np.isnan(score[order]) & open[order]]
+    order = order[~np.isnan(score[order])] if among is None else order[~np.isnan(score[order]) & among[order]]
     return [int(row) for row in order[np.argsort(-score[order], kind="stable")][:rows]]
 
 
