@@ -12,12 +12,16 @@ import pytest
 
 from leaven.app import App
 from leaven.cli import main
+from leaven.controller.state import open_trial
 from leaven.curation import AllHistory
 from leaven.curation.snapshot import define_snapshot, read_snapshot
+from leaven.duration import micros
 from leaven.events.source import Span
+from leaven.experiments.trial import Trial
 from leaven.settings import settings_from
 from leaven.storage.control.leases import Lease
 from leaven.storage.flusher import Flusher
+from tests.control_databases import a_version
 from tests.storage.builders import a_label, a_lake, a_prediction, commit
 
 LOOP_FILE = """
@@ -253,6 +257,18 @@ def test_where_the_challenger_disagrees(said, home, began):
     found = said("queue", "flights", "--by", "disagreement", "--against", 2, "--json")
     assert ids(found) == ["p1", "p5", "p3"]
     assert [each["challenger"] for each in found["predictions"]] == [0.9, 0.5, 0.06]
+    installed = App(settings_from(home=home))
+    with installed.database.write() as connection:
+        begun = micros(began)
+        for at in range(3):
+            a_version(connection, at=at, artifact=str(at) * 64)
+        for number, challenger in enumerate(("3", "2")):
+            trial = Trial(f"t{number}", "flights", challenger, "1", begun + number, begun, state="rolled_back")
+            open_trial(connection, trial, rollout="[]")
+    installed.close()
+    assert ids(said("queue", "flights", "--by", "disagreement", "--json")) == ids(
+        found
+    )  # by the latest trial's challenger
 
 
 def test_an_event_that_did_not_come_is_a_label_and_only_open_ones_are_asked_about(said, home):
