@@ -33,7 +33,7 @@ class Imported(msgspec.Struct, frozen=True):
     empty: int  # rows without a value: not labelled yet
     rejected: dict[str, int]  # by reason
     rejects: str | None  # file that holds what was rejected
-    readable: bool  # in the lake already; else the running flusher brings it there within seconds
+    readable: bool  # in the lake already; else the flusher brings it there
 
 
 @app.command()
@@ -154,4 +154,4 @@ def _show_import(out: Console, data: Imported) -> None:
     if data.rejects:
         out.print(f"  what was rejected is in {escape(data.rejects)}, with its row and the reason", soft_wrap=True)
     if data.posted and not data.readable:
-        out.print("  the running flusher brings them into the lake within seconds")
+        out.print("  the flusher brings them into the lake")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from leaven.app import App, this_process
+from leaven.cli.output import messages
 from leaven.events.records import FeedbackReceived
 
 _LEASE_SECONDS = 60.0
@@ -36,13 +37,17 @@ def post(installed: App, reports: Sequence[FeedbackReceived]) -> bool:
 
 def _flushed(installed: App) -> bool:
     from leaven.storage.control.leases import Lease
-    from leaven.storage.flusher import Flusher
+    from leaven.storage.delta import LeaseNotHeld
+    from leaven.storage.flusher import Flusher, FlushIncomplete
 
     lease = Lease(installed.database, "flusher", this_process("label"), seconds=_LEASE_SECONDS)
     if not lease.acquire():
         return False
     try:
         Flusher(installed.settings.wal, installed.lake, hold=lease.keep).flush_once()
+    except (FlushIncomplete, LeaseNotHeld) as error:  # what is in the log stays kept: another round brings it
+        messages().print(str(error), markup=False)
+        return False
     finally:
         lease.release()
     return True
