@@ -238,6 +238,19 @@ class Loop:
         for name in ("data", "plan"):
             if getattr(self, name) == NOTHING:
                 raise BadDefinition(where, f"{name} is not given", _ONE_OF[name])
+        self._check_data(where)
+
+    def _check_data(self, where: str) -> None:
+        """Refuse data that does not fit the features, the label or the plan."""
+        from leaven.training.plans import Stateless
+
+        if hasattr(self.data, "check_fits"):
+            self.data.check_fits(features=[each.name for each in self.features], task=self.label.task, where=where)
+        if getattr(self.data, "shifts_probabilities", False) and not isinstance(self.plan, Stateless):
+            what = (
+                f"{self.data!r} draws rows by their label, and updates of {self.plan!r} would learn from all new ones"
+            )
+            raise BadDefinition(where, what, "Use plan=Stateless(), or sample by time or a feature.")
 
     def _check_parameters(self, where: str) -> None:
         """Refuse what only a model can do in a loop of parameters."""

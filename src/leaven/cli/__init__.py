@@ -38,6 +38,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
         "decisions": ("leaven.cli.decisions", "Show what was decided, on what evidence, by what rule or person."),
         "reproduce": ("leaven.cli.reproduce", "Train a version again from its snapshot, and compare the two."),
         "events": ("leaven.cli.events", "Look at, import, export and erase predictions and feedback."),
+        "label": ("leaven.cli.label", "Hand predictions to people for a label, and take their answers back."),
     },
     "Prove": {
         "advise": ("leaven.cli.advise", "Say how a challenger should be proven: strategy, size, days, stages."),

@@ -93,12 +93,12 @@ class _Taking:
         seen = msgspec.convert(before.definition, Snapshot)
         edge = max(stretch.end for stretch in seen.stretches)
         start = instant(edge)
-        if start >= self._until:
-            return []
         data = self._loop.data.parts(until=self._until, first=self._first)
-        newest = max(data, key=lambda part: part.span.end, default=None)
-        arms = "all" if newest is None else newest.arms
-        new = Part(Span(start, self._until), arms=arms)
+        newest = max(data, key=lambda part: part.span.end, default=Part(Span(start, self._until)))
+        if start >= newest.span.end:
+            return []
+        arms = newest.arms
+        new = Part(Span(start, newest.span.end), arms=arms)
         if not choice.replay or self._first >= start:
             return [new]
         self.fresh = len(read_snapshot(self._define([new]), self._source, self._loop.label))
