@@ -16,7 +16,8 @@ from tests.acceptance.traffic import visitors
 from tests.acceptance.worlds import World
 
 
-@pytest.mark.parametrize("kind", ["tar.gz", pytest.param("folder", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tar.gz", "folder"])
 def test_what_was_acknowledged_before_a_backup_is_in_it_once_and_everything_hangs_together(
     world: Worlds, tmp_path: Path, kind: str
 ) -> None:

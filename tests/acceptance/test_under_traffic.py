@@ -72,7 +72,7 @@ def test_with_controller_and_database_away_every_prediction_is_served_and_all_fe
     assert shop.refreshes()[0].state == "promoted"  # nothing was lost, and nothing made in its place
 
 
-@pytest.mark.parametrize("on", ["sqlite", "postgres"])
+@pytest.mark.parametrize("on", [pytest.param("sqlite", marks=pytest.mark.slow), "postgres"])
 def test_a_refresh_that_is_under_way_when_the_database_goes_away_ends_well_when_it_is_back(
     world: Worlds, on: str
 ) -> None:

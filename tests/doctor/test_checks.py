@@ -257,7 +257,8 @@ def silent_gateway(home: Path) -> None:
 
 def tomorrow(home: Path) -> None:
     database = database_of(home)
-    routing.report(database, "g", {}, host="elsewhere", pid=1, started_at=1, seen_at=NOW + 86_400_000_000)
+    in_a_day = time.time_ns() // 1_000 + 86_700_000_000  # now, not when this file was read: the tests take a while
+    routing.report(database, "g", {}, host="elsewhere", pid=1, started_at=1, seen_at=in_a_day)
     database.dispose()
 
 
@@ -421,7 +422,9 @@ def test_a_database_that_never_answers_costs_its_time_and_no_more(home: Path, si
     assert time.monotonic() - began < 90
     assert ran.returncode == 1
     results = {each["check"]: each for each in json.loads(ran.stdout)["checks"]}
-    assert results["database"]["summary"] == "did not end within 6 s"
+    # Whichever is first on a busy machine: the check's own time, or the client's.
+    summary = results["database"]["summary"]
+    assert summary == "did not end within 6 s" or "connection timeout expired" in summary
     assert results["lake"]["state"] == "healthy"
 
 

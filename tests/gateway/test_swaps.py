@@ -77,7 +77,9 @@ def test_promotions_and_rollbacks_under_load_cost_nobody_an_answer_and_answer_no
     assert {reply.said["version"] for reply in load.seen} == {"1", *FRESH[:fresh]}
 
 
-@pytest.mark.parametrize("kind", ["Crashes", "Hangs", "EatsMemory"])
+@pytest.mark.parametrize(
+    "kind", ["Crashes", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Hangs", "EatsMemory"))]
+)
 def test_a_candidate_that_misbehaves_in_the_canary_and_in_the_shadow_costs_nobody_an_answer(system: System, kind: str):
     workers = [worker.pid for worker in system.workers()]
     with load_on(system.gateway) as load:
