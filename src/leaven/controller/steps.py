@@ -17,6 +17,7 @@ import numpy as np
 from leaven.controller import state
 from leaven.controller.parts import Parts
 from leaven.controller.promotion import promote, publish_routes
+from leaven.controller.surgery import surgery_in
 from leaven.controller.trials import begin_trial, reconcile_trial
 from leaven.curation.snapshot import Snapshot, define_snapshot, read_holdout, read_snapshot, taken
 from leaven.curation.windows import Part, chosen
@@ -142,7 +143,7 @@ def _parts(
 
 
 def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Callable[[], bool]) -> StepResult:
-    """Fit or update the model: adds `artifact`, `format` and `training` (what it took)."""
+    """Fit or update the model: adds `artifact`, `format`, `training` (what it took) and, if need was, `surgery`."""
     snapshot = _snapshot(parts, payload)
     examples = read_snapshot(snapshot, parts.source(loop.name), loop.label)
     parent = _artifact(parts, loop, payload["parent"]) if payload["mode"] == "update" else None
@@ -159,13 +160,15 @@ def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Callable[[],
     }  # fmt: skip
     return StepResult(
         "done",
-        payload | {"artifact": parts.artifacts.put(made.to_files()), "format": outcome.format, "training": cost},
+        payload
+        | {"artifact": parts.artifacts.put(made.to_files()), "format": outcome.format, "training": cost}
+        | surgery_in(outcome.files),
     )
 
 
 def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
     """Enter the new version in the registry, with its lineage: adds `version`."""
-    known = ("cause", "training", "rows", "served", "learnt", "snapshot")
+    known = ("cause", "training", "surgery", "rows", "served", "learnt", "snapshot")
     lineage: dict[str, Any] = {name: payload[name] for name in known if name in payload}
     with parts.write() as connection:
         parts.fence(connection)
