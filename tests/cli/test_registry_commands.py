@@ -109,7 +109,7 @@ def test_a_version_tells_its_whole_story(said: Said):
 
 
 def test_what_was_done_to_a_parent_is_shown_with_its_proof(home: Path, said: Said):
-    proof = Proof('AddFeatures(["w"])', "its text", 512, "c0ffee", (Difference("float32", 0.0, 0.0),), True, True)
+    proof = Proof('AddFeatures(["w"])', "its text", 512, "c0ffee", (Difference("float32", 0.0, 0.0, 1e-6),), True, True)
     database = ControlDatabase(f"sqlite:///{home / 'control.db'}")
     with database.write() as connection:
         a_version(connection, definition_digest=CHANGED.digest, artifact="c" * 64, parent=2, refresh="r3", at=3 * HOUR,

@@ -65,6 +65,15 @@ def test_answers_that_are_missing_or_no_numbers_are_not_proven(after):
     assert not a_proof(after).passed
 
 
+def test_what_is_lost_in_the_models_own_rounding_passes_and_no_more():
+    answers = {"float32": (BEFORE, BEFORE * (1 + 3e-6))}
+    given = {"way": "hand", "probe": [PROBE], "answers": answers}
+    assert not prove(ReorderFeatures(), **given).passed
+    assert prove(ReorderFeatures(), **given, rounding={"float32": 1e-6}).passed
+    assert not prove(ReorderFeatures(), **given, rounding={"float32": 5e-7}).passed
+    assert not prove(ReorderFeatures(), **given, rounding={"float64": 1e-6}).passed
+
+
 def test_nothing_is_proven_by_no_rows():
     assert not a_proof(np.empty(0), before=np.empty(0), probe=PROBE[:0]).passed
 

@@ -42,12 +42,75 @@ class ReorderFeatures:
     """The model takes the inputs that it took, in another order."""
 
 
+@value
+class DropFeature:
+    """The model takes one input less; it answers as if the input had always been `constant`."""
+
+    place: int
+    constant: float
+
+
+@value
+class RefitScaler:
+    """Inputs are scaled anew, and the layer behind the scaler takes it back, so that the scaler may follow drift."""
+
+
+@value
+class InsertLayer:
+    """A layer more, which at first hands on what it gets: `"identity"`, or a `"residual"` block."""
+
+    kind: Literal["identity", "residual"]
+
+
+@value
+class InsertNorm:
+    """A batch normalisation more, which at first undoes what it does."""
+
+
+@value
+class Widen:
+    """A layer gets more units, `to` as many: copies of its own, or ones that `nothing` listens to at first."""
+
+    to: int
+    by: Literal["copies", "nothing"]
+
+
+@value
+class WidenRecurrent:
+    """A recurrent layer gets more units, `to` as many; the old ones do not hear them at first."""
+
+    to: int
+
+
+@value
+class AddClasses:
+    """The model knows `count` classes more, to which it gives a `share` of the probability at first."""
+
+    count: int
+    share: float
+
+
+@value
+class AddIds:
+    """The model knows `count` ids more; each is like the mean of those that it knew."""
+
+    count: int
+
+
+@value
+class AddAdapter:
+    """A correction of low `rank` beside a layer that is kept as it is; at first it corrects nothing."""
+
+    rank: int
+
+
 class Difference(msgspec.Struct, frozen=True):
     """How far the answers of the model after surgery lie from those before it, at most."""
 
     precision: Precision
     absolute: float
     relative: float  # to the larger of the answer and the mean size of the answers
+    tolerance: float  # the most that passes
 
 
 class Proof(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,7 +180,7 @@ def prove(
     probe: Sequence[Numbers],
     answers: Mapping[Precision, tuple[Numbers, Numbers]],
     gradients: Sequence[Numbers] | None = None,
-    tolerance: float = TOLERANCE,
+    rounding: Mapping[Precision, float] | None = None,
 ) -> Proof:
     """Return what the answers before and after surgery say about it.
 
@@ -127,13 +190,15 @@ def prove(
         probe: What was asked: arrays whose first axis is the row.
         answers: Before and after, per precision: shape (rows,), or (rows, classes) with larger for likelier.
         gradients: Of each new parameter that is to be trained; None where there are none of the kind.
-        tolerance: Largest relative difference that still passes.
+        rounding: By how much the model's own answers are off in a precision, relative, as measured before surgery: a
+            difference of a few times this says nothing. Otherwise `TOLERANCE` is the most that passes.
     """
-    differences = tuple(_difference(name, before, after) for name, (before, after) in answers.items())
-    same = all(same_order(before, after, tolerance=tolerance) for before, after in answers.values())
+    allowed = {name: max(TOLERANCE, 4 * (rounding or {}).get(name, 0.0)) for name in answers}
+    differences = tuple(_difference(*pair, name, allowed[name]) for name, pair in answers.items())
+    same = all(same_order(*pair, tolerance=allowed[name]) for name, pair in answers.items())
     gradient = None if gradients is None else min((float(np.abs(one).max()) for one in gradients), default=0.0)
     rows = len(probe[0])
-    close = bool(differences) and all(one.relative <= tolerance for one in differences)
+    close = bool(differences) and all(one.relative <= one.tolerance for one in differences)
     passed = rows > 0 and close and same and (gradient is None or gradient > 0)
     return Proof(repr(operation), way, rows, digest(probe), differences, same, passed, gradient)
 
@@ -221,13 +286,18 @@ def probe_rows(matrix: Matrix, *, new: Sequence[int], rows: int = 256) -> Matrix
 _FRESH = "Fit a version from scratch instead."
 
 
-def _difference(precision: Precision, before: Numbers, after: Numbers) -> Difference:
+def relative_difference(before: Numbers, after: Numbers) -> float:
+    """Return how far the answers after lie from those before, at most, in shares of these; infinite if any is none."""
+    return _difference(before, after, "float64", TOLERANCE).relative
+
+
+def _difference(before: Numbers, after: Numbers, precision: Precision, tolerance: float) -> Difference:
     if before.shape != after.shape or not (np.isfinite(before).all() and np.isfinite(after).all()):
-        return Difference(precision, np.inf, np.inf)
+        return Difference(precision, np.inf, np.inf, tolerance)
     gap = np.abs(after.astype(np.float64) - before.astype(np.float64))
     size = np.maximum(np.abs(before), _usual(before)).astype(np.float64)
     share = np.divide(gap, size, out=np.where(gap > 0, np.inf, 0.0), where=size > 0)
-    return Difference(precision, float(gap.max(initial=0)), float(share.max(initial=0)))
+    return Difference(precision, float(gap.max(initial=0)), float(share.max(initial=0)), tolerance)
 
 
 def _usual(answers: Numbers) -> float:
