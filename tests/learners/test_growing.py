@@ -14,6 +14,7 @@ from leaven.learners import LightGBM, River, ScikitLearn, XGBoost, load, surgery
 from leaven.learners.fitting import fit_or_update
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.growing import PROOF_FILE, grown_parent, proof_in
+from leaven.learners.scikit_learn import estimator_in
 from leaven.learners.xgboost import booster_in
 from leaven.stats.metrics import METRICS
 from leaven.training.encoding import encoder_for
@@ -73,7 +74,7 @@ def test_a_grown_model_answers_as_the_parent_did(learner, task, order):
     grown, proof = grown_parent(learner, parent, new)
     assert proof.passed
     assert proof.operation.startswith("AddFeatures([")
-    assert proof.probe_rows == 512
+    assert proof.probe_rows == 1024
     assert proof.differences[0].relative <= (1e-12 if isinstance(learner, ScikitLearn) else 0)
     other = later(order, task=task, seed=11)  # rows that the proof has not seen
     before = load(learner.format, parent).predict(without(other).matrix)
@@ -175,6 +176,20 @@ def test_estimators_that_cannot_be_grown_say_so(learner):
         fit_or_update(learner, new, mode="update", parent=parent, seed=1)
     with pytest.raises(CannotLearn, match="cannot be given columns"):
         learner.grow(parent, old=a_training_set(600).encoder, new=new.encoder, probe=new.matrix)
+
+
+def test_a_new_number_is_scaled_by_how_it_varies_over_all_rows():
+    """Not by the newest alone: those of one hour all have about one temperature."""
+    learner, old = GROWERS["sgd"], a_training_set(600)
+    new = later("last", rows=2000)
+    column = new.encoder.features.index(W)
+    new.matrix[:, column] = np.linspace(10, 30, 2000)
+    new.matrix[::3, column] = np.nan
+    grown, _ = grown_parent(learner, learner.fit(old, seed=1), new)
+    scaler = estimator_in(grown, ()).steps[0][1].named_transformers_["number"]["standardscaler"]
+    # Half are the newest, evenly from 27.44 to 30, half are evenly from 10 to 27.44: means 28.72 and 18.72.
+    assert scaler.mean_[-1] == pytest.approx((28.72 + 18.72) / 2, abs=0.2)
+    assert scaler.scale_[-1] == pytest.approx((((2.56**2 + 17.44**2) / 12) / 2 + 5**2) ** 0.5, abs=0.2)
 
 
 def test_a_learner_without_surgery_says_so():

@@ -120,12 +120,15 @@ def test_the_digest_tells_probes_apart_and_not_one_gap_from_another():
     assert len({digest([PROBE]), digest([gap]), digest([PROBE.T]), digest([PROBE, PROBE])}) == 4
 
 
-def test_the_probe_is_the_newest_rows_with_and_without_what_is_new():
-    probe = probe_rows(PROBE, new=[1], rows=2)
-    np.testing.assert_array_equal(probe[:2], PROBE[2:])
-    assert np.isnan(probe[2:, 1]).all()
-    np.testing.assert_array_equal(probe[2:, [0, 2]], PROBE[2:, [0, 2]])
-    assert not np.isnan(PROBE).any()
+def test_the_probe_is_the_newest_rows_and_some_of_the_older_with_and_without_what_is_new():
+    matrix = np.arange(30.0).reshape(10, 3)
+    probe = probe_rows(matrix, new=[1], rows=3)
+    np.testing.assert_array_equal(probe[:6], matrix[[0, 3, 6, 7, 8, 9]])
+    assert np.isnan(probe[6:, 1]).all()
+    np.testing.assert_array_equal(probe[6:, [0, 2]], probe[:6, [0, 2]])
+    assert not np.isnan(matrix).any()
+    assert len(probe_rows(matrix, new=[1], rows=10)) == 20  # where there are no older ones, the newest are all
+    assert len(probe_rows(matrix, new=[1], rows=8)) == 20
 
 
 def test_old_features_are_found_wherever_they_stand_now():

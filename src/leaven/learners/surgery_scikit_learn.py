@@ -75,11 +75,16 @@ def _one_hot(prepared: Any) -> list[Any]:
 
 
 def _rows(probe: Matrix, wanted: dict[int, NDArray[np.float64]]) -> Matrix:
-    """The probe's rows, as many as it takes for every wanted code to occur, and no other code."""
+    """Rows in which every wanted code occurs and no other, and numbers are those of the probe.
+
+    Gaps are left out: filled with the mean they would make a number look as if it varied less than it does.
+    """
     rows = max([len(probe), *map(len, wanted.values())])
-    filled = np.resize(probe, (rows, probe.shape[1]))
-    for index, codes in wanted.items():
-        filled[:, index] = np.resize(codes, rows)
+    filled = np.full((rows, probe.shape[1]), np.nan)
+    for index in range(probe.shape[1]):
+        told = wanted.get(index, probe[~np.isnan(probe[:, index]), index])
+        if len(told):
+            filled[:, index] = np.resize(told, rows)
     return filled
 
 

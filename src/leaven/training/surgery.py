@@ -270,17 +270,21 @@ def places(learner: str, old: Encoder, new: Encoder) -> tuple[int, ...]:
 
 
 def probe_rows(matrix: Matrix, *, new: Sequence[int], rows: int = 256) -> Matrix:
-    """Return the newest rows as they are, and once more with the new features missing.
+    """Return the newest rows and as many of the older ones, as they are, and once more with the new features missing.
+
+    Older ones are taken evenly, as the newest may all be of one hour.
 
     Args:
         matrix: Rows, oldest first, shape (rows, features).
         new: Columns of the features that are new.
-        rows: How many of the newest to take.
+        rows: How many of the newest to take, and of the older ones.
     """
-    newest = matrix[-rows:]
-    without = newest.copy()
+    older, newest = matrix[:-rows], matrix[-rows:]
+    spread = older[np.linspace(0, len(older) - 1, min(rows, len(older))).astype(np.intp)]
+    known = np.concatenate([spread, newest])
+    without = known.copy()
     without[:, list(new)] = np.nan
-    return np.concatenate([newest, without])
+    return np.concatenate([known, without])
 
 
 _FRESH = "Fit a version from scratch instead."
