@@ -44,6 +44,15 @@ def test_the_digest_changes_with_the_definition_and_with_nothing_else():
     assert len({loop.digest for loop in [A_LOOP, *others]}) == 9
 
 
+def test_only_a_loop_whose_outcome_does_not_depend_on_the_answer_may_let_a_shadow_decide():
+    with pytest.raises(BadDefinition, match="outcome_depends_on_prediction=False"):
+        a_loop(rollout=[Shadow("1d", decides=True), Canary(0.5)])
+    deciding = a_loop(rollout=[Shadow("1d", decides=True)], outcome_depends_on_prediction=False)
+    assert eval(repr(deciding)) == deciding
+    assert a_loop(outcome_depends_on_prediction=False).digest != A_LOOP.digest
+    assert "outcome_depends" not in repr(A_LOOP)  # definitions that were written before it keep their digest
+
+
 PROMPTS = Loop("prompts", unit="reader", label=Happens("liked", within="1d"), learner=Parameters())
 
 

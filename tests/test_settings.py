@@ -51,3 +51,16 @@ def test_settings_reach_parts_and_workers_as_they_are(tmp_path: Path):
     plain = settings_from({}, home=tmp_path)
     assert decode_settings(encode_settings(plain)) == plain
     assert settings_from(environment_for_parts(plain, parent=7) | {"LEAVEN_PARENT": ""}) == plain
+
+
+def test_power_is_declared_whole_or_not_at_all():
+    assert settings_from({}).power is None
+    both = {"LEAVEN_WATTS": "25", "LEAVEN_GRID_INTENSITY": "380.5"}
+    declared = settings_from(both)
+    assert declared.power == (25.0, 380.5)
+    passed_on = environment_for_parts(declared, parent=1)
+    assert settings_from(passed_on).power == declared.power
+    for wrong in ({"LEAVEN_WATTS": "25"}, {"LEAVEN_GRID_INTENSITY": "380"}, both | {"LEAVEN_WATTS": "-1"},
+                  both | {"LEAVEN_GRID_INTENSITY": "inf"}):  # fmt: skip
+        with pytest.raises(BadDefinition, match="Set both"):
+            settings_from(wrong)

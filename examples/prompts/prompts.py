@@ -1,7 +1,8 @@
 """Which prompt do readers like better?"""
 
 from leaven import Feature, Label, Loop
-from leaven.experiments import Canary
+from leaven.events import Happens
+from leaven.experiments import ABTest, Outcome
 from leaven.learners import Parameters
 
 loop = Loop(
@@ -10,5 +11,13 @@ loop = Loop(
     unit="reader",
     label=Label("stars", above=3, within="1h"),
     learner=Parameters(),
-    rollout=[Canary(0.5, each="1h")],
+    rollout=[
+        ABTest(
+            Outcome(Label("stars", within="1h")),
+            units=1_000,
+            over="1d",
+            secondary=[Outcome(Happens("copied", within="1h"))],
+            slices=["language"],
+        )
+    ],
 )

@@ -149,6 +149,7 @@ class App:
     def parts(self, fence: Callable[[Connection], None] = lambda connection: None) -> Parts:
         """Return what the controller's steps work with; `fence` raises where another controller has taken over."""
         from leaven.controller.parts import Parts
+        from leaven.training.costs import Power
 
         return Parts(
             database=self.database,
@@ -157,6 +158,7 @@ class App:
             source=self.source,
             train=self._train,
             fence=fence,
+            power=Power(*self.settings.power) if self.settings.power is not None else None,
             trusted=self.settings.trusted_types,
         )
 

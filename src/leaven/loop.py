@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leaven.experiments.stage import Stage
     from leaven.gates import Gate
     from leaven.training.learner import Learner
-    from leaven.training.plans import Mode, Plan
+    from leaven.training.plans import Choice, Plan, PlanHistory
     from leaven.triggers import Trigger
 
 FeatureType = Literal["category", "float", "int", "bool"]
@@ -130,9 +130,11 @@ class Nothing:
         """Return no stretches."""
         return ()
 
-    def mode(self, *, has_parent: bool) -> Mode:
+    def choose(self, history: PlanHistory) -> Choice:
         """Return `fit`; nobody asks."""
-        return "fit"
+        from leaven.training.plans import Choice
+
+        return Choice("fit", "nothing is trained")
 
 
 NOTHING = Nothing()
@@ -150,13 +152,17 @@ class Loop:
         label: How feedback becomes the outcome that the model is judged by.
         learner: How a model is fitted or updated.
         data: Which examples a refresh trains on; left out where nothing is trained.
-        plan: From scratch each time, or from the champion onwards; left out where nothing is trained.
-        triggers: Any of these starts a refresh.
+        plan: From scratch each time, from the champion onwards, or mostly onwards; left out where nothing is trained.
+        triggers: Any of these starts a refresh. Without any, a plan that says how often (`Hybrid(update="1d")`) stands
+            for `Every("1d")`.
         gates: All of these must pass before a challenger meets traffic, in order.
         rollout: Stages that a challenger goes through in production, in order; none means promotion after the gates.
         holdout: The newest stretch of mature examples, kept from training and used to judge.
         tick: How often the controller looks.
         seed: Seed of sampling and of learners.
+        outcome_depends_on_prediction: Whether what is reported depends on what was answered, as a click depends on what
+            was shown. Where it does not (whether a flight is late, what a house is sold for), say False: then a shadow
+            that `decides` may promote by itself.
 
     Raises:
         BadDefinition: a value is not one that Leaven can run.
@@ -176,6 +182,7 @@ class Loop:
     holdout: str = "2d"
     tick: str = "1h"
     seed: int = 0
+    outcome_depends_on_prediction: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -193,7 +200,7 @@ class Loop:
             raise BadDefinition(where, f"feature {twice!r} is listed twice", "Give each feature a name of its own.")
         if not self.unit or not isinstance(self.unit, str):
             raise BadDefinition(where, "unit is empty", "Name the feature or request parameter that tells users apart.")
-        for name, verb in (("label", "resolve"), ("learner", "fit"), ("data", "parts"), ("plan", "mode")):
+        for name, verb in (("label", "resolve"), ("learner", "fit"), ("data", "parts"), ("plan", "choose")):
             if isinstance(getattr(self, name), type) or not hasattr(getattr(self, name), verb):
                 raise BadDefinition(where, f"{name}={getattr(self, name)!r} is no {name}", _ONE_OF[name])
         self._check_model(where)
@@ -213,8 +220,12 @@ class Loop:
                 )  # fmt: skip
             else:
                 _check_metric(stage, self.label, where)
+            if getattr(stage, "decides", False) and self.outcome_depends_on_prediction:
+                raise BadDefinition(where, f"{stage!r} is to decide without serving anybody", _MAY_NOT_DECIDE)
         for trigger in self.triggers:
             _check_metric(trigger, self.label, where)
+        _check_plan(self, where)
+        _check_rollout(self.rollout, where)
         duration(self.holdout, where=f"{where}, holdout=…")
         duration(self.tick, where=f"{where}, tick=…")
 
@@ -227,6 +238,19 @@ class Loop:
         for name in ("data", "plan"):
             if getattr(self, name) == NOTHING:
                 raise BadDefinition(where, f"{name} is not given", _ONE_OF[name])
+        self._check_data(where)
+
+    def _check_data(self, where: str) -> None:
+        """Refuse data that does not fit the features, the label or the plan."""
+        from leaven.training.plans import Stateless
+
+        if hasattr(self.data, "check_fits"):
+            self.data.check_fits(features=[each.name for each in self.features], task=self.label.task, where=where)
+        if getattr(self.data, "shifts_probabilities", False) and not isinstance(self.plan, Stateless):
+            what = (
+                f"{self.data!r} draws rows by their label, and updates of {self.plan!r} would learn from all new ones"
+            )
+            raise BadDefinition(where, what, "Use plan=Stateless(), or sample by time or a feature.")
 
     def _check_parameters(self, where: str) -> None:
         """Refuse what only a model can do in a loop of parameters."""
@@ -263,6 +287,16 @@ class Loop:
         return Schema(tuple((f.name, f.type, f.required) for f in self.features), self.unit, self.label.task, rules)
 
     @property
+    def pace(self) -> Sequence[Trigger]:
+        """What starts refreshes: the triggers, or where there are none, the one that the plan stands for."""
+        update = getattr(self.plan, "update", None)
+        if self.triggers or not isinstance(update, str):
+            return self.triggers
+        from leaven.triggers import Every
+
+        return (Every(update),)
+
+    @property
     def digest(self) -> str:
         """Digest of the definition as written: 16 hexadecimal digits."""
         return sha256(repr(self).encode()).hexdigest()[:16]
@@ -282,11 +316,15 @@ _ONE_OF = {
     "label": 'Use Label("name", within="36h") or Happens("name", within="1h").',
     "learner": "Use a learner of leaven.learners, such as XGBoost(rounds=100).",
     "data": 'Use Recent("28d"), AllHistory(), or Recent("28d") + Sample("before 28d", rows=20_000).',
-    "plan": "Use Stateless() or Stateful().",
+    "plan": "Use Stateless(), Stateful() or Hybrid() of leaven.training.",
     "triggers": 'Use triggers of leaven.triggers, such as Every("7d").',
     "gates": 'Use gates of leaven.gates, such as NotWorse("log_loss").',
     "rollout": 'Use stages of leaven.experiments, such as Shadow("1d") and Canary(0.1, 0.5).',
 }
+
+_MAY_NOT_DECIDE = (
+    "Say outcome_depends_on_prediction=False if the outcome is the same whatever is answered; else leave out decides."
+)
 
 
 def _check_all(items: Iterable[object], kind: type, where: str, name: str) -> None:
@@ -304,8 +342,26 @@ def _first_twice(names: Iterable[str]) -> str | None:
     return None
 
 
+def _check_plan(loop: Loop, where: str) -> None:
+    """The learner must be able to carry the plan out."""
+    from leaven.training.plans import check_plan
+
+    check_plan(loop.plan, loop.learner, task=loop.label.task, where=f"{where}, plan=…")
+
+
+def _check_rollout(rollout: Sequence[Stage], where: str) -> None:
+    """Stages of one rollout must fit each other; those of an owner's own may say little of their steps."""
+    from leaven.experiments.trial import check_rollout
+
+    if all(hasattr(stage, "steps") for stage in rollout):
+        check_rollout(rollout, where=f"{where}, rollout=…")
+
+
 def _check_metric(part: object, label: LabelRule, where: str) -> None:
     """A metric of a gate, stage or trigger must fit the label."""
+    task = getattr(part, "task", None)
+    if task is not None and task != label.task:
+        raise BadDefinition(where, f"{part!r} does not fit a {label.task} label", f"It is for {task} ones.")
     metric = getattr(part, "metric", None)
     if metric is None:
         return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 from leaven.errors import BadDefinition
 from leaven.loop import Loop
@@ -49,6 +51,26 @@ def load_loops(path: Path) -> list[Loop]:
         BadDefinition: a value in it is not one that Leaven can run; `where` begins with file and line.
     """
     return _distinct(_loops_by_variable(path))
+
+
+def function_beside(path: Path, name: str, *, where: str) -> Callable[..., Any]:
+    """Return a function of the owner's, `"module:function"`, whose module lies beside the loop file or is installed.
+
+    Raises:
+        BadDefinition: there is no such function; its module's own errors are told.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise BadDefinition(where, f"{name!r} is no function", 'Write it as "module:function".')
+    with _importing_from(path.absolute().parent):
+        try:
+            found = getattr(import_module(module), function, None)
+        except Exception as error:
+            what = f"module {module!r} cannot be imported ({type(error).__name__}: {error})"
+            raise BadDefinition(where, what, f"Put it beside {path.name}, and see that it runs.") from error
+    if not callable(found):
+        raise BadDefinition(where, f"module {module!r} has no function {function!r}", "Name one that it has.")
+    return found  # type: ignore[no-any-return]
 
 
 def _loops_by_variable(path: Path) -> dict[str, Loop]:

@@ -52,6 +52,7 @@ class Settings:
     auth: Auth
     tls_cert: Path | None
     tls_key: Path | None
+    power: tuple[float, float] | None = None  # watts of a busy core, and g of CO2-equivalent per kWh of its grid
 
     @property
     def wal(self) -> Path:
@@ -105,7 +106,16 @@ def settings_from(environment: Mapping[str, str] | None = None, *, home: Path | 
         auth=cast(Auth, _one_of(env, "LEAVEN_AUTH", ("auto", "on", "off"))),
         tls_cert=Path(cert) if cert else None,
         tls_key=Path(key) if key else None,
+        power=_power(env),
     )
+
+
+def _power(env: Mapping[str, str]) -> tuple[float, float] | None:
+    watts, intensity = _number(env, "LEAVEN_WATTS", float, "0"), _number(env, "LEAVEN_GRID_INTENSITY", float, "0")
+    if not (0 <= watts < float("inf") and 0 <= intensity < float("inf")) or bool(watts) != bool(intensity):
+        what = f"they are {watts:g} W and {intensity:g} g/kWh"
+        raise BadDefinition("LEAVEN_WATTS and LEAVEN_GRID_INTENSITY", what, "Set both to more than 0, or neither.")
+    return (watts, intensity) if watts else None
 
 
 def process_environment() -> dict[str, str]:
@@ -214,6 +224,8 @@ def environment_for_parts(settings: Settings, *, parent: int) -> dict[str, str]:
         "LEAVEN_AUTH": settings.auth,
         "LEAVEN_TLS_CERT": str(settings.tls_cert or ""),
         "LEAVEN_TLS_KEY": str(settings.tls_key or ""),
+        "LEAVEN_WATTS": str(settings.power[0]) if settings.power else "",
+        "LEAVEN_GRID_INTENSITY": str(settings.power[1]) if settings.power else "",
         "LEAVEN_PARENT": str(parent),
     }
 

@@ -31,6 +31,9 @@ class Traffic:
 
     port: int
     feedback: bool = True
+    users: int = 50  # different ones of each visitor
+    rest: float = 0.02  # seconds that each visitor takes between two questions
+    truthful: bool = False  # whether those with a positive x say that they bought, and others that they did not
     may_hang_up: bool = False  # whether a broken connection is to be expected; the visitor then comes again
     answers: list[Answer] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)  # ids of feedback that was answered 200
@@ -53,9 +56,9 @@ class Traffic:
             turn += 1
             try:
                 connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-                prediction = self._ask(connection, f"user-{number}-{turn % 50}", turn)
+                prediction = self._ask(connection, f"user-{number}-{turn % self.users}", turn)
                 if self.feedback and prediction:
-                    self._tell(connection, prediction)
+                    self._tell(connection, prediction, int(not self.truthful or _x(turn) > 0))
             except (OSError, http.client.HTTPException) as error:
                 if connection is not None:
                     connection.close()
@@ -63,12 +66,12 @@ class Traffic:
                 self.hung_up.append(repr(error))
                 if not self.may_hang_up:
                     self.refused.append(repr(error))
-            time.sleep(0.02)  # leaves something of a small machine to those who are asked
+            time.sleep(self.rest)  # leaves something of a small machine to those who are asked
         if connection is not None:
             connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection, unit: str, turn: int) -> str:
-        inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [turn % 7 - 3.0]} for name in ("x", "z")]
+        inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [_x(turn)]} for name in ("x", "z")]
         asked = time.monotonic()
         status, said = self._post(connection, "/v2/models/shop/infer", {"parameters": {"unit": unit}, "inputs": inputs})
         version, prediction = (
@@ -80,8 +83,8 @@ class Traffic:
             return ""
         return str(prediction)
 
-    def _tell(self, connection: http.client.HTTPConnection, prediction: str) -> None:
-        report = {"loop": "shop", "prediction_id": prediction, "name": "bought", "value": 1, "id": uuid4().hex}
+    def _tell(self, connection: http.client.HTTPConnection, prediction: str, bought: int) -> None:
+        report = {"loop": "shop", "prediction_id": prediction, "name": "bought", "value": bought, "id": uuid4().hex}
         status, said = self._post(connection, "/v1/feedback", report)
         self.reports.append(status)
         if status == 200:
@@ -96,6 +99,11 @@ class Traffic:
         if reply.status != 200:
             self.come_again.append(reply.headers["retry-after"])
         return reply.status, msgspec.json.decode(reply.read())
+
+
+def _x(turn: int) -> float:
+    """What a visitor brings at this turn, for both features: -3 to 3."""
+    return turn % 7 - 3.0
 
 
 @contextmanager

@@ -415,11 +415,18 @@ class World:
             }
         plain = msgspec.to_builtins(found, str_keys=True)
         for costly in [one["payload"] for one in plain["refreshes"]] + [one["lineage"] for one in plain["versions"]]:
-            for cost in ("cpu_seconds", "wall_seconds", "peak_memory_mb"):
-                costly.get("training", {}).pop(cost, None)
+            for what in (
+                costly.get("training", {}),
+                costly.get("otherwise", {}),
+                costly.get("compared", {}).get("other", {}),
+            ):
+                for cost in ("cpu_seconds", "wall_seconds", "peak_memory_mb"):
+                    what.pop(cost, None)
         for one in plain["decisions"]:
-            for took in ("champion_seconds", "shadow_seconds"):
-                one["evidence"].pop(took, None)
+            arms = [one["evidence"].get(arm) or {} for arm in ("champion", "canary")]
+            for seen, took in ((one["evidence"], "champion_seconds"), (one["evidence"], "shadow_seconds"),
+                               *((arm, "seconds") for arm in arms)):  # fmt: skip
+                seen.pop(took, None)
         return json.loads(json.dumps(plain, sort_keys=True, default=str))
 
     def copy_to(self, home: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from leaven.cli import main
-from leaven.experiments.evidence import ShadowEvidence
+from leaven.experiments.side_by_side import ShadowEvidence
 from leaven.registry.decisions import Decision, record
 from leaven.stats.moments import Moments
 from leaven.storage.control.database import ControlDatabase

@@ -17,6 +17,7 @@ from leaven.events import Happens, Label
 from leaven.experiments import ABTest, Guardrail, Outcome
 from leaven.experiments.ab_evidence import ABEvidence
 from leaven.experiments.assignment import POSITIONS, position
+from leaven.experiments.showing import shown
 from leaven.experiments.stage import Traffic
 from leaven.storage.history_file import History
 from tests.controller.pasts import Scripted, Watched, a_loop, day
@@ -160,3 +161,17 @@ def test_feedback_of_another_name_is_not_the_label_in_a_replay():
     with driver.database.read() as connection:
         kept = state.kept_evidence(connection, driver.trial().id, 0)
     assert kept["sums"]["cells"][0]["arms"]["champion"]["centres"] == [0.0]
+
+
+def test_what_it_has_seen_is_shown_metric_by_metric():
+    driver = run(turns_on=7.0, stage=ABTest(units=1_200, over="6h", every="12h", at_least="1d", slices=["x_group"],
+                                            secondary=["error_rate"]))  # fmt: skip
+    decided = ending(driver)
+    stage = driver.loop.rollout[0]
+    rows = shown(stage, stage.steps()[0], msgspec.convert(decided.evidence, ABEvidence), look=1, metric="log_loss")
+    assert {(row.metric, row.slice) for row in rows} >= {
+        ("log_loss", None), ("error_rate", None), ("log_loss", "x_group=high"),
+    }  # fmt: skip
+    primary = rows[0]
+    assert primary.high is not None
+    assert primary.high < 0  # a lower loss, as far as the interval goes

@@ -21,7 +21,7 @@ from leaven.registry.versions import VersionRecord, version, versions
 from leaven.stats.intervals import Interval
 from leaven.stats.metrics import METRICS
 from leaven.storage.history_file import History
-from leaven.training import Stateful
+from leaven.training import Hybrid, Stateful
 from leaven.training.surgery import Proof
 from tests.controller.pasts import Watched, a_loop, a_past, day
 
@@ -32,6 +32,7 @@ GROWERS = {
     "sgd": ScikitLearn(SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.02), categories="one-hot"),
 }
 EDITED = 10.25
+STATEFUL = Stateful()
 
 
 def a_past_in_which_w_matters(days: int = 25) -> History:
@@ -43,14 +44,14 @@ def a_past_in_which_w_matters(days: int = 25) -> History:
     return replace(past, outcome=bought.astype(float), features={**past.features, "w": told})
 
 
-def a_shop(learner: Any, *features: Feature) -> Loop:
-    return a_loop(learner=learner, features=list(features), plan=Stateful())
+def a_shop(learner: Any, *features: Feature, plan: Any = STATEFUL) -> Loop:
+    return a_loop(learner=learner, features=list(features), plan=plan)
 
 
-def edited_in_the_middle(learner: Any, *features: Feature, until: float = 24) -> Watched:
+def edited_in_the_middle(learner: Any, *features: Feature, until: float = 24, plan: Any = STATEFUL) -> Watched:
     """A replay in which the loop file gets other features on day 10, as `leaven up` would take the new file."""
-    driver = Watched(a_shop(learner, X, Z), a_past_in_which_w_matters()).run(EDITED)
-    driver.loop = a_shop(learner, *features)
+    driver = Watched(a_shop(learner, X, Z, plan=plan), a_past_in_which_w_matters()).run(EDITED)
+    driver.loop = a_shop(learner, *features, plan=plan)
     driver.parts.loop = lambda name: driver.loop
     driver.enter(driver.now)
     return driver.run(until)
@@ -84,13 +85,24 @@ def _served_from(driver: Watched, moment: datetime) -> Interval:
     return METRICS["log_loss"].measure(examples.labels.value, examples.predictions.answer)
 
 
+def test_a_hybrid_plan_rebuilds_on_a_new_feature_or_grows_and_says_which():
+    whys = {}
+    for name, occasions in (("rebuilds", ["schema"]), ("grows", ["gap"])):
+        plan = Hybrid(rebuild="60d", rebuild_on=occasions)
+        driver = edited_in_the_middle(GROWERS["xgboost"], X, Z, W, until=19, plan=plan)
+        whys[name] = " ".join(decision.why for decision in driver.decisions("plan"))
+        assert bool(grown(driver)) == (name == "grows")
+    assert 'gained w (float) since the champion (it would be grown if rebuild_on had no "schema")' in whys["rebuilds"]
+    assert "and is grown first, as the features gained w (float)" in whys["grows"]
+
+
 def test_a_learner_that_cannot_grow_fails_the_refresh_and_says_why():
     refreshing = XGBoost(20, max_depth=2, update_by="refresh", threads=1)
     driver = edited_in_the_middle(refreshing, X, Z, W, until=19)
     assert not grown(driver)
     failed = [one for one in driver.refreshes() if one.state == "failed"]
     assert failed
-    assert "gained w (float) since the parent" in str(failed[0].error)
+    assert "gained w (float) since the champion" in str(failed[0].error)
 
 
 def test_it_is_known_beforehand_whether_a_champion_could_be_grown():
@@ -98,8 +110,8 @@ def test_it_is_known_beforehand_whether_a_champion_could_be_grown():
     with driver.database.read() as connection:
         kept = version(connection, "shop", 1).artifact
     encoder = ModelArtifact.from_files(driver.parts.artifacts.get(kept)).encoder
-    assert can_grow(a_shop(GROWERS["xgboost"], W, Z, X), encoder)
-    assert not can_grow(a_shop(GROWERS["xgboost"], W, X), encoder)  # z is gone
-    assert not can_grow(a_shop(GROWERS["xgboost"], X, Feature("z", "int"), W), encoder)
-    assert not can_grow(a_shop(XGBoost(5, update_by="refresh"), X, Z, W), encoder)
-    assert not can_grow(a_shop(ScikitLearn(SGDClassifier(loss="log_loss")), X, Z, W), encoder)
+    assert can_grow(a_shop(GROWERS["xgboost"], W, Z, X), encoder, "xgboost-ubj")
+    assert not can_grow(a_shop(GROWERS["xgboost"], W, X), encoder, "xgboost-ubj")  # z is gone
+    assert not can_grow(a_shop(GROWERS["xgboost"], X, Feature("z", "int"), W), encoder, "xgboost-ubj")
+    assert not can_grow(a_shop(XGBoost(5, update_by="refresh"), X, Z, W), encoder, "xgboost-ubj")
+    assert not can_grow(a_shop(ScikitLearn(SGDClassifier(loss="log_loss")), X, Z, W), encoder, "xgboost-ubj")

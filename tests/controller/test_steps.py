@@ -165,8 +165,9 @@ def test_a_training_whose_snapshot_no_longer_reads_the_same_is_refused():
         run_step("train", driver.parts, payload, now=driver.now)
 
 
-def test_a_stateful_plan_learns_every_mature_example_once_and_in_order():
-    loop = a_loop(learner=ONWARDS, plan=Stateful(), data=AllHistory(), rollout=[], gates=[])
+@pytest.mark.parametrize(("data", "short"), [(AllHistory(), 0), (Recent("30d", before="1d"), 1)])
+def test_a_stateful_plan_learns_every_mature_example_once_and_in_order(data, short):
+    loop = a_loop(learner=ONWARDS, plan=Stateful(), data=data, rollout=[], gates=[])
     driver = Watched(loop, a_past(24)).run(23)
     assert driver.modes == ["fit", *["update"] * (len(driver.modes) - 1)]
     assert len(driver.modes) > 4
@@ -179,6 +180,7 @@ def test_a_stateful_plan_learns_every_mature_example_once_and_in_order():
     assert len(ids) == len(set(ids))
     assert ids == sorted(ids)
     assert all(before.stretches[-1].end == after.stretches[0].start for before, after in pairwise(taken))
+    assert {one.holdout.start - one.stretches[-1].end for one in taken} == {short * 24 * HOUR}
     assert [len(data.label) for data in driver.trained] == [len(part) for part in learnt]
 
 

@@ -13,6 +13,7 @@ from leaven.controller import self_testing, state
 from leaven.controller.people import promote_by_hand, prove
 from leaven.controller.self_testing import latest, salt_for
 from leaven.controller.trials import _step_of_stage, begin_trial, reconcile_trial
+from leaven.controller.verify import judged_again
 from leaven.events import Label
 from leaven.events.columns import column_time
 from leaven.experiments import Canary, Shadow
@@ -66,12 +67,12 @@ def test_a_tick_that_comes_twice_or_again_after_a_crash_does_nothing_twice():
 
 def test_a_crash_in_the_middle_of_a_decision_leaves_none_of_it(monkeypatch):
     driver, _ = a_trial()
-    from leaven.controller import trials
+    from leaven.controller import moves
 
     def fail(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trials, "publish_routes", fail)
+    monkeypatch.setattr(moves, "publish_routes", fail)
     before = driver.everything()
     with pytest.raises(KeyboardInterrupt):
         driver.run(16)
@@ -152,6 +153,41 @@ def test_a_trial_that_never_sees_enough_gives_up_when_its_patience_is_over():
     told = driver.decisions("trial")[1]
     assert "fewer than the 10000" in told.why
     assert told.rule["elapsed"] == 3 * 86_400_000_000
+
+
+def until_it_ends(driver, *, within=14):
+    """Run until the open trial has ended."""
+    end = driver.now + timedelta(days=within)
+    while driver.trial() is not None:
+        assert driver.now < end
+        driver.now += driver.loop.tick_length
+        driver.step(driver.now)
+
+
+def test_a_shadow_that_decides_promotes_past_the_canary_and_its_decision_can_be_judged_again():
+    rollout = [Shadow("10d", margin=0.25, min_units=40, decides=True), Canary(0.5)]
+    driver, trial = a_trial(rollout=rollout, outcome_depends_on_prediction=False)
+    until_it_ends(driver)
+    assert (driver.trials()[0].id, driver.trials()[0].state) == (trial.id, "promoted")
+    told = driver.decisions("trial")[1]
+    assert (told.outcome, told.version) == ("promote", int(trial.challenger))
+    assert told.rule["elapsed"] < 10 * 86_400_000_000
+    assert "the challenger's loss is lower" in told.why
+    assert judged_again(told) == ("promote", told.why)
+    assert "canary" not in driver.log._served.arm.tolist()
+    assert driver.alias("champion") == int(trial.challenger)
+
+
+def test_a_canary_that_answered_as_many_units_as_it_may_gives_them_back():
+    driver, _ = a_trial("canary", rollout=[Canary(0.3, 0.6, each="12h", min_units=10_000, most_units=40)])
+    until_it_ends(driver)
+    assert driver.trials()[0].state == "rolled_back"
+    told = driver.decisions("trial")[-1]
+    assert "40 are its budget" in told.why
+    assert judged_again(told) == ("roll_back", told.why)
+    served = driver.log._served
+    ours = (served.arm == "canary") & (served.version == driver.trials()[0].challenger)
+    assert told.evidence["exposed"] == len(set(served.unit[ours].tolist())) >= 40
 
 
 def test_loops_with_names_alike_keep_their_trials_apart():

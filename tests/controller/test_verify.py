@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from leaven.controller.verify import _GATES, _TRIGGERS, judged_again
 from leaven.errors import BadDefinition
 from leaven.experiments import STAGES, Canary, Shadow
-from leaven.gates import NotWorse, Sane
+from leaven.gates import Churn, NotWorse, Sane
 from leaven.registry.decisions import Decision
 from leaven.triggers import Drops, Every, LabelsGrow
 from leaven.values import from_written
@@ -24,6 +24,7 @@ losses = st.sampled_from(["log_loss", "brier", "error_rate", "absolute_error", "
 policies = st.one_of(
     st.builds(NotWorse, losses, on=st.sampled_from(["fresh", "past"]), margin=number, min_rows=st.integers(0, 9_999)),
     st.builds(Sane, number),
+    st.builds(Churn, number, of=st.sampled_from(["decisions", "answers"]), threshold=inner),
     st.builds(Every, times),
     st.builds(LabelsGrow, positive),
     st.builds(Drops, losses, by=number, over=times),
@@ -54,7 +55,9 @@ def test_a_decision_that_is_altered_is_found_out():
     assert judged_again(advance) == ("advance", advance.why)
     sooner = msgspec.structs.replace(advance, rule={**advance.rule, "elapsed": 0})
     assert judged_again(sooner)[0] == "hold"
-    stricter = msgspec.structs.replace(advance, rule={**advance.rule, "look": 10**9})
+    stage = advance.rule["stage"].replace("min_units=40", "min_units=40, alpha=1e-60")
+    assert stage != advance.rule["stage"]
+    stricter = msgspec.structs.replace(advance, rule={**advance.rule, "stage": stage})
     assert judged_again(stricter)[0] == "hold"
 
 

@@ -112,3 +112,9 @@ def test_a_table_names_every_version_that_must_be_loaded():
     )
     assert table.artifacts() == {"1": "digest-1", "2": "digest-2", "3": "d3", "4": "d4"}
     assert table.champion.version == "1"
+
+
+def test_a_canary_of_all_units_leaves_the_champion_to_stand_in():
+    arms = arms_for(("1", "a"), ("2", "b"), share=1.0)
+    assert [(arm.arm, arm.propensity) for arm in arms] == [("canary", 1.0), ("champion", 0.0)]
+    assert {holder(place, arms) for place in (0, POSITIONS - 1)} == {0}

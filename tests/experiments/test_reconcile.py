@@ -10,7 +10,8 @@ import pytest
 
 from leaven.duration import instant
 from leaven.experiments import Canary, Shadow
-from leaven.experiments.evidence import ArmEvidence, CanaryEvidence, ShadowEvidence
+from leaven.experiments.evidence import ArmEvidence, CanaryEvidence
+from leaven.experiments.side_by_side import ShadowEvidence
 from leaven.experiments.trial import Trial, evidence_digest, reconcile, steps_of
 from leaven.stats.moments import moments
 

@@ -1,48 +1,25 @@
-"""What shadow and canary conclude, and how often they are wrong over all their looks."""
+"""What shadow and canary conclude from what they have seen."""
 
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from leaven.errors import BadDefinition
 from leaven.experiments import Canary, Shadow
-from leaven.experiments.evidence import ArmEvidence, CanaryEvidence, ShadowEvidence
+from leaven.experiments.side_by_side import ShadowEvidence
 from leaven.experiments.stage import Step
+from leaven.stats.anytime import effective_answers
+from leaven.stats.confidence_sequence import mixture, one_sided_evidence
+from leaven.stats.log_counts import log_counts
 from leaven.stats.moments import Moments, moments
-
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-
-
-def shadow_seen(champion, challenger, **other):
-    losses = {"champion_loss": moments(champion), "challenger_loss": moments(challenger),
-              "loss_difference": moments(challenger - champion)}  # fmt: skip
-    return ShadowEvidence(**({"pairs": len(champion), "units": len(champion)} | losses | other))
-
-
-def canary_seen(champion=None, canary=None, **other):
-    def arm(losses, prefix):
-        counts = {name.removeprefix(prefix): kept for name, kept in other.items() if name.startswith(prefix)}
-        count = 0 if losses is None else len(losses)
-        kept = Moments() if losses is None else moments(losses)
-        return ArmEvidence(**({"units": count, "requests": count, "loss": kept} | counts))
-
-    return CanaryEvidence(arm(champion, "champion_"), arm(canary, "canary_"))
-
-
-def judged(stage, evidence, *, elapsed=DAY, look=1, step=0):
-    return stage.judge(stage.steps()[step], evidence, elapsed=elapsed, look=look, metric="log_loss")
-
-
-def losses(size, *, mean=0.5, seed=0):
-    return np.random.default_rng(seed).gamma(0.8, mean / 0.8, size)
-
+from tests.experiments.seen import DAY, HOUR, canary_seen, judged, losses, shadow_seen
 
 # Shadow
 
@@ -72,9 +49,8 @@ def test_a_shadow_that_cannot_be_told_apart_from_its_margin_gives_up_at_last():
 
 def test_a_worse_shadow_is_stopped_with_the_numbers_that_say_so():
     champion = losses(500)
-    verdict = judged(Shadow("1d"), shadow_seen(champion, champion + 0.2), look=3)
+    verdict = judged(Shadow("1d"), shadow_seen(champion, champion + 0.2), elapsed=HOUR)
     assert (verdict.outcome, verdict.looked) == ("stop", True)
-    assert "look 3" in verdict.why
     assert f"{champion.mean():.4f}" in verdict.why
 
 
@@ -86,17 +62,17 @@ def test_a_shadow_that_fails_for_far_more_units_than_tolerated_is_stopped_at_onc
     assert judged(Shadow("1d", failures=0.01), evidence, elapsed=HOUR).outcome == outcome
 
 
-def test_a_shadow_that_fails_as_often_as_tolerated_is_hardly_ever_stopped_for_it():
-    """Calibration: 300 shadows that fail for the tolerated 1 % of the units, a look after each 100 of 2,000 units."""
-    rng, stopped, stage = np.random.default_rng(7), 0, Shadow("1d", failures=0.01)
-    for _ in range(300):
-        failed = np.cumsum(rng.binomial(100, 0.01, 20))
-        seen = [
-            ShadowEvidence(pairs=n, units=n, failed_units=int(f))
-            for n, f in zip(range(100, 2_001, 100), failed, strict=False)
-        ]
-        stopped += any(judged(stage, one, elapsed=HOUR).outcome == "stop" for one in seen)
-    assert stopped / 300 <= 0.05
+@pytest.mark.parametrize(("excess", "outcome"), [(-0.05, "promote"), (0.0, "advance"), (0.02, "hold"), (0.2, "stop")])
+def test_a_shadow_that_decides_promotes_what_is_shown_to_be_better_and_judges_the_rest_as_ever(excess, outcome):
+    champion = losses(500)
+    noise = np.random.default_rng(1).normal(0, 0.05, 500)
+    seen = shadow_seen(champion, champion + excess + noise - noise.mean())
+    stage = Shadow("1d", decides=True)
+    assert judged(stage, seen).outcome == outcome
+    assert judged(stage, seen, elapsed=HOUR).outcome == {"advance": "hold"}.get(outcome, outcome)
+    assert judged(Shadow("1d"), seen).outcome == {"promote": "advance"}.get(outcome, outcome)
+    if outcome == "promote":
+        assert "the challenger's loss is lower, by 0.0500" in judged(stage, seen).why
 
 
 # Canary
@@ -123,10 +99,11 @@ def test_a_canary_that_is_worse_by_less_than_the_margin_is_not_stopped():
 def test_the_first_units_that_fail_stop_the_canary_where_all_of_them_are_its_own(share, units):
     def after(failed, **champion):
         seen = {"champion_units": 900, "canary_units": 900, "canary_failed_units": failed, "canary_failures": failed}
-        return judged(Canary(share, fail_fast=5), canary_seen(**seen, **champion), look=1_000).outcome
+        return judged(Canary(share, fail_fast=5), canary_seen(**seen, **champion))
 
-    assert [after(failed) for failed in (4, units - 1, units)] == ["hold", "hold", "stop"]
-    assert after(units, champion_failures=1, champion_failed_units=1) == "hold"
+    assert [after(failed).outcome for failed in (1, units - 1, units)] == ["hold", "hold", "stop"]
+    assert "no champion unit did" in after(units).why
+    assert "no champion unit did" not in after(units, champion_failures=1, champion_failed_units=1).why
 
 
 def test_a_single_unit_that_fails_again_and_again_does_not_stop_the_canary():
@@ -148,125 +125,60 @@ def test_a_canary_without_labels_waits_and_then_gives_up():
     assert judged(Canary(0.1), few, elapsed=14 * DAY).outcome == "give_up"
 
 
-@pytest.mark.parametrize("look", [1, 2, 7])
-def test_each_look_is_judged_at_its_own_part_of_alpha(look):  # oracle: SciPy's quantiles
-    """The least advantage that passes is the quantile at alpha / (k (k + 1)), one-sided; for a canary at half of it."""
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_step_is_passed_exactly_where_the_evidence_against_its_margin_is_enough(paired):
+    """Oracle: the one-sided mixture, at the quantile of Student's tail; alpha for a shadow, half of it for a canary."""
     champion, noise = np.full(400, 0.5), np.random.default_rng(0).normal(0, 0.1, 400)
     noise -= noise.mean()
-    error = 0.05 / (look * (look + 1))
-    needed = t.ppf(1 - error, 399) * noise.std(ddof=1) / 20
-    for factor, outcome in ((1.01, "advance"), (0.99, "hold")):
-        paired = shadow_seen(champion, champion + noise - factor * needed)
-        assert judged(Shadow("1d", margin=0.0), paired, look=look).outcome == outcome
-    spread = champion + noise
-    welch = t.ppf(1 - error / 2, 798) * noise.std(ddof=1) * math.sqrt(2 / 400)
-    for factor, outcome in ((1.01, "advance"), (0.99, "hold")):
-        beside_it = canary_seen(spread, spread - factor * welch)
-        assert judged(Canary(0.5, margin=0.0), beside_it, look=look).outcome == outcome
-
-
-# How often they err. Every run looks up to 20 times at evidence that grows, as a controller does.
-
-
-def conclusions(stage, runs, *, champion, challenger, share=0.5, looks=20, per_look=60, seed=0):
-    """How often each outcome ended a run; losses per unit are drawn by the two functions of (rng, size)."""
-    rng, told = np.random.default_rng(seed), []
-    size = looks * per_look
-    ours = round(size * share) if isinstance(stage, Canary) else size
-    for _ in range(runs):
-        base = champion(rng, size - ours if isinstance(stage, Canary) else size)
-        other = challenger(rng, ours) if isinstance(stage, Canary) else challenger(rng, base)
-        told.append(_first_conclusion(stage, base, other, looks))
-    return {outcome: told.count(outcome) / runs for outcome in ("advance", "stop", "hold")}
-
-
-def _first_conclusion(stage, base, other, looks):
-    for look in range(1, looks + 1):
-        one, two = base[: len(base) * look // looks], other[: len(other) * look // looks]
-        seen = canary_seen(one, two) if isinstance(stage, Canary) else shadow_seen(one, two)
-        outcome = judged(stage, seen, look=look).outcome
-        if outcome != "hold":
-            return outcome
-    return "hold"
-
-
-def gammas(mean):
-    return lambda rng, size: rng.gamma(0.8, mean / 0.8, size)
-
-
-def beside(excess, spread):
-    return lambda rng, champion: champion + excess + rng.normal(0, spread, len(champion))
-
-
-def limit(alpha, runs):
-    return alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
-
-
-@pytest.mark.parametrize("spread", [0.01, 0.05, 0.3], ids=lambda spread: f"differences spread by {spread}")
-def test_a_shadow_beyond_the_margin_is_passed_no_oftener_than_promised_over_all_looks(spread):
-    """The mean loss is 0.5, the margin 5 % of it, the challenger just beyond: 400 trials of 20 looks."""
-    found = conclusions(Shadow("1d"), 400, champion=gammas(0.5), challenger=beside(0.02501, spread))
-    assert found["advance"] <= limit(0.05, 400)
-    assert found["stop"] <= limit(0.05, 400)
-
-
-@pytest.mark.parametrize(("excess", "outcome"), [(0.0, "advance"), (0.06, "stop")])
-def test_a_shadow_as_good_as_the_champion_is_passed_and_one_far_beyond_is_stopped(excess, outcome):
-    found = conclusions(Shadow("1d"), 200, champion=gammas(0.5), challenger=beside(excess, 0.05))
-    assert found[outcome] >= 0.95
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-def test_a_canary_beyond_the_margin_is_passed_no_oftener_than_promised_over_all_looks(share):
-    """A margin of 25 %, the canary's loss just beyond it: 600 trials of 20 looks; at most alpha / 2."""
-    stage = Canary(share, each="1d")
-    found = conclusions(stage, 600, champion=gammas(0.5), challenger=gammas(0.62501), share=share, per_look=200)
-    assert found["advance"] <= limit(0.025, 600)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-def test_a_canary_that_is_no_worse_is_stopped_no_oftener_than_promised_over_all_looks(share):
-    stage = Canary(share, each="1d", margin=0.0)  # the margin protects it further: without one it is hardest
-    found = conclusions(stage, 600, champion=gammas(0.5), challenger=gammas(0.5), share=share, per_look=200)
-    assert found["stop"] <= limit(0.025, 600)
-
-
-@pytest.mark.parametrize(("mean", "outcome"), [(0.45, "advance"), (0.9, "stop")])
-def test_a_canary_that_is_better_is_passed_and_a_harmful_one_is_stopped(mean, outcome):
-    found = conclusions(Canary(0.5, each="1d"), 200, champion=gammas(0.5), challenger=gammas(mean), per_look=200)
-    assert found[outcome] >= 0.95
-
-
-@pytest.mark.parametrize(
-    ("rate", "share", "least", "most"),
-    [(0.01, 0.1, 0.0, 0.025), (0.01, 0.5, 0.0, 0.025), (0.01, 0.8, 0.0, 0.025), (0.08, 0.1, 0.9, 1.0)],
-)
-def test_failures_stop_a_canary_that_fails_oftener_and_hardly_ever_one_that_does_not(rate, share, least, most):
-    """400 trials of 20 looks, 100 units each, of which the champion fails 1 %; who fails once fails five times."""
-    rng, stopped, runs = np.random.default_rng(8), 0, 400
-    stage, ours = Canary(share), round(100 * share)
-    for _ in range(runs):
-        failed = np.cumsum(rng.binomial(ours, rate, 20)), np.cumsum(rng.binomial(100 - ours, 0.01, 20))
-        for look in range(1, 21):
-            f, c = int(failed[0][look - 1]), int(failed[1][look - 1])
-            champion = {"champion_units": (100 - ours) * look, "champion_failures": 5 * c, "champion_failed_units": c}
-            canary = {"canary_units": ours * look, "canary_failures": 5 * f, "canary_failed_units": f}
-            if judged(stage, canary_seen(**champion, **canary), look=look, elapsed=HOUR).outcome == "stop":
-                stopped += 1
-                break
-    assert least <= stopped / runs <= limit(most, runs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [Shadow("1d"), Canary(0.5, each="1d", margin=0.0)], ids=["shadow", "canary"])
-def test_the_promises_hold_over_a_hundred_looks_as_well(stage):
-    """3,000 trials of 100 looks: a shadow just beyond its margin, a canary that is no worse."""
-    if isinstance(stage, Shadow):
-        found = conclusions(stage, 3_000, champion=gammas(0.5), challenger=beside(0.02501, 0.02), looks=100)
-        assert found["advance"] <= limit(0.05, 3_000)
+    if paired:
+        seen = lambda less: shadow_seen(champion, champion + noise - less)  # noqa: E731
+        stage, alpha, n, df, error = Shadow("1d", margin=0.0), 0.05, 400, 399, noise.std(ddof=1) / 20
     else:
-        found = conclusions(stage, 3_000, champion=gammas(0.5), challenger=gammas(0.5), looks=100)
-        assert found["stop"] <= limit(0.025, 3_000)
+        seen = lambda less: canary_seen(champion + noise, champion + noise - less)  # noqa: E731
+        stage, alpha, n, df = Canary(0.5, margin=0.0), 0.025, 800, 798
+        error = noise.std(ddof=1) * math.sqrt(2 / 400)
+    for z in np.linspace(2.0, 4.0, 41):
+        enough = one_sided_evidence(z, n, spread=mixture(2 * alpha, 500)) >= 1 / alpha
+        less = -t.ppf(norm.sf(z), df) * error
+        for look in (1, 1_000):  # a look costs nothing
+            assert judged(stage, seen(less), look=look).outcome == ("advance" if enough else "hold")
+
+
+def test_answers_of_one_unit_tell_less_the_more_alike_they_are():
+    rng = np.random.default_rng(2)
+    per_unit = moments(rng.normal(size=300))
+    alike = Moments(3_000, per_unit.centre, 10 * per_unit.spread)
+    apart = Moments(3_000, per_unit.centre, 100 * per_unit.spread)
+    assert effective_answers(per_unit, alike) == pytest.approx(300, rel=0.01)
+    assert effective_answers(per_unit, apart) == pytest.approx(3_000, rel=0.01)
+    assert effective_answers(per_unit, Moments()) == 300
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "hold"), (1.45, "hold"), (3.0, "stop")])
+def test_a_canary_that_is_slower_than_tolerated_is_stopped(factor, outcome):
+    rng = np.random.default_rng(3)
+    champion, canary = (rng.lognormal(math.log(0.05 * each), 0.5, size) for each, size in ((1, 9_000), (factor, 1_000)))
+    seen = {"champion_units": 9_000, "canary_units": 1_000}
+    seen |= {"champion_seconds": log_counts(champion), "canary_seconds": log_counts(canary)}
+    verdict = judged(Canary(0.1), canary_seen(**seen), elapsed=HOUR)
+    assert verdict.outcome == outcome
+    assert judged(Canary(0.1, slower=None), canary_seen(**seen)).outcome == "hold"
+    assert judged(Canary(0.1, slow=5.0), canary_seen(**seen)).outcome == "hold"
+    if outcome == "stop":
+        assert "slower by more than the factor 1.5" in verdict.why
+        assert "the canary 149, " in verdict.why  # milliseconds
+
+
+def test_a_canary_gives_up_once_its_budget_of_units_is_spent():
+    def verdict(exposed, stage, **other):
+        seen = canary_seen(losses(900), losses(900, seed=1) + other.pop("more", 0.1))
+        return judged(stage, msgspec.structs.replace(seen, exposed=exposed), **other)
+
+    stage = Canary(0.1, most_units=1_000)
+    assert [verdict(n, stage).outcome for n in (999, 1_000)] == ["hold", "give_up"]
+    assert verdict(10_000, Canary(0.1)).outcome == "hold"
+    assert verdict(1_000, stage, more=0.0).outcome == "advance"  # what is passed is passed
+    assert "the canary has answered 1000 units, and 1000 are its budget" in verdict(1_000, stage).why
 
 
 # Values
@@ -278,7 +190,9 @@ def test_the_promises_hold_over_a_hundred_looks_as_well(stage):
     lambda: Shadow("1d", failures=1), lambda: Shadow("1d", metric="roc_auc"), lambda: Shadow("1d", patience="x"),
     Canary, lambda: Canary(0), lambda: Canary(1.0), lambda: Canary(0.5, 0.1), lambda: Canary(0.1, 0.1),
     lambda: Canary(0.1, alpha=1), lambda: Canary(0.1, margin=math.nan), lambda: Canary(0.1, min_units=1),
-    lambda: Canary(0.1, fail_fast=0), lambda: Canary(0.1, metric="roc_auc"), lambda: Canary(0.1, each="-1d"),
+    lambda: Canary(0.1, slower=0.9), lambda: Canary(0.1, slow=0), lambda: Canary(0.1, most_units=0),
+    lambda: Canary(0.1, units=0), lambda: Shadow("1d", units=0), lambda: Canary(0.1, fail_fast=0),
+    lambda: Canary(0.1, metric="roc_auc"), lambda: Canary(0.1, each="-1d"),
 ])  # fmt: skip
 def test_what_is_no_stage_is_refused(wrong):
     with pytest.raises(BadDefinition):
@@ -288,11 +202,13 @@ def test_what_is_no_stage_is_refused(wrong):
 inner = st.floats(0, 1, exclude_min=True, exclude_max=True)
 stages = st.one_of(
     st.builds(Shadow, st.sampled_from(["1d", "90min"]), share=inner, metric=st.sampled_from([None, "brier"]),
-              margin=st.floats(0, allow_nan=False), failures=inner, min_units=st.integers(2, 10**6), alpha=inner),
+              margin=st.floats(0, allow_nan=False), failures=inner, min_units=st.integers(2, 10**6), alpha=inner,
+              units=st.integers(1, 10**6), decides=st.booleans()),
     st.builds(lambda shares, **other: Canary(*sorted(shares), **other), st.sets(inner, min_size=1, max_size=4),
               each=st.sampled_from(["1d", "12h"]), metric=st.sampled_from([None, "log_loss", 'odd "name"']),
               margin=st.floats(0, allow_nan=False), fail_fast=st.integers(1, 99), min_units=st.integers(2, 99),
-              patience=st.sampled_from(["14d", "2w"]), alpha=inner),
+              patience=st.sampled_from(["14d", "2w"]), alpha=inner, slower=st.none() | st.floats(1, 10),
+              slow=st.floats(0, 9, exclude_min=True), most_units=st.none() | st.integers(1, 10**6)),
 )  # fmt: skip
 
 

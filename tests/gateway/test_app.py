@@ -36,7 +36,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     def made(
         log: Any, *, begun: bool = True, limits: Limits | None = None, log_first: bool = False, **serving: Any
     ) -> Gateway:
-        host = ModelHost(lambda artifact, schema, apart: an_answerer(Says(float)))
+        host = ModelHost(lambda artifact, schema, place: an_answerer(Says(float)))
         shadows, limits = Shadows(log, timer=lambda: 0.0), limits or Limits()
         counters = Counters(worker="w", log=getattr(log, "counters", dict))
         predicting = Predicting(

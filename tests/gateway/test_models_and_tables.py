@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from leaven.experiments.routing import RoutingTable
-from leaven.gateway.answering import Answerer
+from leaven.experiments.routing import RoutingTable, ShadowRoute
+from leaven.gateway.answering import Answerer, Place
 from leaven.gateway.models import ModelHost, TableRefused
 from leaven.gateway.watch import TableWatch
 from leaven.loop import Schema
@@ -26,8 +26,8 @@ class Shelf:
         self.opened: list[tuple[str, bool]] = []
         self.slow: dict[str, threading.Event] = {}
 
-    def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
-        self.opened.append((artifact, apart))
+    def __call__(self, artifact: str, schema: Schema, place: Place) -> Answerer:
+        self.opened.append((artifact, place))
         if artifact in self.slow:
             assert self.slow[artifact].wait(60)
         if "broken" in artifact:
@@ -77,19 +77,30 @@ def a_watch(host: ModelHost, source: Publisher, folder: Path) -> TableWatch:
 def test_a_model_is_loaded_once_while_anything_needs_it(host: ModelHost, shelf: Shelf):
     host.install(a_table("1"))
     host.install(a_table("1", revision=2))
-    assert shelf.opened == [("artifact 1", False)]
+    assert shelf.opened == [("artifact 1", "here")]
 
 
 def test_a_challenger_is_opened_apart_and_here_once_it_is_champion(host: ModelHost, shelf: Shelf):
     host.install(a_table("1", canary="2"))
     host.install(a_table("2", revision=2))
-    assert shelf.opened == [("artifact 2", True), ("artifact 1", False), ("artifact 2", False)]
+    assert shelf.opened == [("artifact 2", "apart"), ("artifact 1", "here"), ("artifact 2", "here")]
+
+
+def test_a_shadow_is_opened_aside_and_apart_once_it_serves_somebody(host: ModelHost, shelf: Shelf):
+    shadowed = a_table("1")
+    shadows = (ShadowRoute("2", "artifact 2", 2**32),)
+    host.install(RoutingTable("loop", 1, 0, SCHEMA, "salt", shadowed.arms, shadows))
+    host.install(a_table("1", canary="2", revision=2))
+    host.install(a_table("2", revision=3))
+    assert shelf.opened == [
+        ("artifact 1", "here"), ("artifact 2", "aside"), ("artifact 2", "apart"), ("artifact 2", "here"),
+    ]  # fmt: skip
 
 
 def test_a_champion_nobody_tried_here_is_opened_apart_before_it_takes_over(host: ModelHost, shelf: Shelf):
     host.install(a_table("1"))
     host.install(a_table("2", revision=2))
-    assert shelf.opened == [("artifact 1", False), ("artifact 2", True), ("artifact 2", False)]
+    assert shelf.opened == [("artifact 1", "here"), ("artifact 2", "apart"), ("artifact 2", "here")]
 
 
 def test_a_table_that_was_overtaken_while_it_was_opened_does_not_serve(host: ModelHost):
@@ -139,7 +150,7 @@ def test_one_refused_table_holds_up_no_other_loop_and_is_tried_again_later(host,
     for _ in range(6):
         watch.step()
     assert host.revisions() == {"other": 1}
-    assert 2 <= shelf.opened.count(("artifact broken", False)) <= 4
+    assert 2 <= shelf.opened.count(("artifact broken", "here")) <= 4
     source.tables[0] = a_table("1", revision=2)
     watch.step()
     assert host.revisions() == {"loop": 2, "other": 1}

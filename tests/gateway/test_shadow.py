@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from leaven.gateway.refusals import Overloaded
 from leaven.gateway.serving import Serving, predict
 from leaven.gateway.shadow import Shadows
 from tests.gateway.fakes import ListLog, Says, a_chance, a_serving, some_rows
@@ -88,6 +89,29 @@ def test_a_shadow_that_hangs_costs_only_shadow_answers():
         assert shadows.counts["dropped_full"] + shadows.counts["dropped_late"] == 200
 
     asyncio.run(run())
+
+
+class Overrun:
+    """Has no room for another row."""
+
+    async def ask(self, columns, count):
+        raise Overloaded("20,000 rows wait for the model")
+
+
+def test_a_shadow_that_has_no_room_costs_shadow_answers_that_are_counted():
+    serving = a_serving({"1": Says(float), "2": Says(float)}, shadows=["2"])
+    shadows = shadowing(ListLog(), Serving(serving.table, {**serving.models, "2": Overrun()}))
+    assert shadows.counts == {"dropped_full": 2}
+
+
+def test_what_goes_wrong_on_our_side_is_counted_and_told(caplog):
+    class Broken(ListLog):
+        def append(self, event):
+            raise ValueError("no such record")
+
+    shadows = shadowing(Broken(), a_serving({"1": Says(float), "2": Says(float)}, shadows=["2"]))
+    assert shadows.counts == {"dropped_error": 2}
+    assert "no such record" in caplog.text
 
 
 def test_what_is_left_at_the_end_is_counted():

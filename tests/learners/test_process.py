@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from leaven.errors import BadDefinition
+from leaven.learners import XGBoost
 from leaven.learners.process import (
     TrainingCancelled,
     TrainingFailed,
@@ -228,3 +230,14 @@ def until(holds, seconds=60.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_labels_between_0_and_1_reach_the_process_as_what_they_are(loop_file):
+    data = a_training_set()
+    soft = replace(data, label=np.clip(data.label, 0.1, 0.8), soft=True)
+    made = train_in_process(a_job(loop_file, data=soft), seconds=60, memory_mb=2_000)
+    assert made.files == train_here(XGBoost(8, update_rounds=3, threads=1), soft, mode="fit", seed=5).files
+    with pytest.raises(CannotLearn, match=r"Labels must be 0 or 1"):
+        train_here(XGBoost(8), replace(soft, soft=False), mode="fit", seed=5)
+    with pytest.raises(CannotLearn, match=r"Labels must lie between 0 and 1"):
+        train_here(XGBoost(8), replace(soft, label=soft.label + 0.5), mode="fit", seed=5)

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from leaven.stats.exact import more_failures_p_value
 from leaven.stats.intervals import difference_interval, mean_interval
-from leaven.stats.looks import alpha_at_look
 from leaven.stats.moments import Moments, moments, paired_excess, unit_means
 
 samples = arrays(np.float64, st.integers(2, 40), elements=st.floats(-100, 100, width=32))
@@ -100,29 +98,3 @@ def test_each_unit_counts_once_with_its_mean(rows):
     unit, values = [name for name, _ in rows], np.array([value for _, value in rows], dtype=float)
     theirs = [values[[u == name for u in unit]].mean() for name in sorted(set(unit))]
     assert unit_means(unit, values) == pytest.approx(theirs)
-
-
-@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12), st.integers(0, 12))
-def test_the_p_value_of_more_failures_is_fishers(control, control_more, failed, failed_more):
-    p = more_failures_p_value((control, control + control_more), (failed, failed + failed_more))
-    table = [[failed, failed_more], [control, control_more]]
-    theirs = stats.fisher_exact(table, alternative="greater").pvalue if failed else 1.0
-    assert p == pytest.approx(min(1.0, theirs), abs=1e-12)
-
-
-def test_equal_failures_are_called_more_no_oftener_than_promised_and_more_failures_are_found():
-    rng = np.random.default_rng(4)
-    for treatment_rate, expected in ((0.05, lambda share: share <= 0.05), (0.2, lambda share: share > 0.9)):
-        control, treatment = rng.binomial(300, 0.05, 500), rng.binomial(100, treatment_rate, 500)
-        found = [
-            more_failures_p_value((c, 300), (t, 100)) < 0.05
-            for c, t in zip(control.tolist(), treatment.tolist(), strict=False)
-        ]
-        assert expected(np.mean(found))
-
-
-def test_all_looks_ever_together_spend_alpha_and_never_more():
-    spent = np.cumsum([alpha_at_look(0.05, look) for look in range(1, 100_001)])
-    assert (spent <= 0.05).all()
-    assert spent[-1] == pytest.approx(0.05, rel=1e-4)
-    assert spent[0] == pytest.approx(0.025)

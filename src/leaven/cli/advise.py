@@ -235,7 +235,7 @@ def _pairing(book: _Book, looked: Looked | None, home: Path | None) -> float | N
     """The share of a loss's variance that the latest judged shadow's paired differences had."""
     from leaven.cli.control import reading
     from leaven.errors import LeavenError
-    from leaven.experiments.evidence import ShadowEvidence
+    from leaven.experiments.side_by_side import ShadowEvidence
     from leaven.registry import decisions
 
     if looked is None or looked.seen is None:

@@ -11,7 +11,8 @@ import typer
 
 from leaven.cli.findings import Finding, column_findings, outcome_findings, size_findings
 from leaven.cli.guess import guess_times
-from leaven.cli.output import DONE, NO, AsJson, emit
+from leaven.cli.output import DONE, NO, AsJson, Home, emit
+from leaven.cli.parity import Parity, compare_served, parity_findings
 from leaven.cli.rehearsal import rehearse_alone, rehearse_on
 from leaven.cli.sample import Sample, open_sample
 from leaven.loop import Loop
@@ -32,6 +33,7 @@ class Checked(msgspec.Struct, frozen=True):
     digest: str
     definition: str
     findings: list[Finding]
+    parity: Parity | None = None
 
 
 @app.command()
@@ -49,12 +51,28 @@ def check(
     name: Annotated[
         str | None, typer.Option(help="Loop to check, where the file defines several.", show_default=False)
     ] = None,
+    parity: Annotated[
+        str | None,
+        typer.Option(help="Function that computes served features again: module:function.", show_default=False),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Of --parity: how many served predictions, the newest.")] = 1000,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Of --parity: the share of a number that it may be off by.")
+    ] = 1e-6,
+    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove a loop file, alone or on data, before anything runs; exit code 1 if there is a problem."""
+    """Prove a loop file, alone or on data, before anything runs; exit code 1 if there is a problem.
+
+    With --parity, features that were served and logged are compared with those that a function of yours computes now:
+    function(unit, at, features) returns those it can, by name.
+    """
     loop = load_loop(loop_file, name=name)
     if data is not None:
         loop.need_model("--data")
+    compared = None
+    if parity is not None:
+        compared = compare_served(loop, loop_file, parity, rows=rows, tolerance=tolerance, home=home)
     if loop.of_parameters:
         told = f"people write its versions: leaven parameters add {loop.name} FILE.json"
         found = [Finding("ok", "parameters", told)]
@@ -63,8 +81,10 @@ def check(
     else:
         with open_sample(data) as sample:
             found = list(_on_data(loop, sample, time=time, label_time=label_time))
+    if compared is not None:
+        found += parity_findings(compared)
     ok = not any(finding.level == "problem" for finding in found)
-    checked = Checked(ok, loop.name, loop.digest, repr(loop), found)
+    checked = Checked(ok, loop.name, loop.digest, repr(loop), found, compared)
     emit(checked, as_json=as_json, human=lambda console: _show(console, checked, loop))
     raise typer.Exit(DONE if ok else NO)
 

@@ -145,8 +145,17 @@ def _snapshot_text(name: str, value: Any) -> str:
     if name == "as_of":
         return moment(value)
     if isinstance(value, dict) and {"start", "end"} <= value.keys():
-        sampled = f", {value['rows']:,} rows by {value.get('by')}" if value.get("rows") else ""
-        return f"{moment(value['start'])} to {moment(value['end'])}{sampled}"
+        return f"{moment(value['start'])} to {moment(value['end'])}{_sampled(value)}"
     if isinstance(value, list):
         return "\n".join(_snapshot_text(name, item) for item in value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _sampled(stretch: Mapping[str, Any]) -> str:
+    """How many rows of a stretch were drawn, and how."""
+    if not stretch.get("rows"):
+        return ""
+    told = f", {stretch['rows']:,} rows"
+    told += f" by {stretch['by']}" if stretch.get("by") else ""
+    told += f", half-life {stretch['half_life'] / 86_400_000_000:.3g} days" if stretch.get("half_life") else ""
+    return told + (f", {stretch['balance']:.3g} of them with label 1" if stretch.get("balance") else "")

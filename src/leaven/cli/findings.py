@@ -138,6 +138,7 @@ def _stage_findings(loop: Loop, history: History) -> Iterator[Finding]:
     for stage, step in steps_of(loop.rollout):
         if isinstance(stage, ABTest):
             yield _test_finding(stage, loop, history)
+        if isinstance(stage, ABTest) or step.holds or step.kind == "watch":
             continue
         soon, late = (_units(history, length, step.share) for length in (step.at_least, step.at_most))
         needed = int(getattr(stage, "min_units", 1))

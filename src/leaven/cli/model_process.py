@@ -2,8 +2,8 @@
 
 Run by a gateway worker as `python -m leaven.cli.model_process SOCKET`: it loads the version that the first message
 names and answers until the gateway is gone. Loading, which may take a core for seconds, gives way to everything else on
-the machine; answering does not. A thread's priority is its own and cannot be raised again, so libraries and model are
-loaded by one thread, which gives its own away first, and another one answers.
+the machine; answering does not, but for a shadow, which nobody waits for. A thread's priority is its own and cannot be
+raised again, so libraries and model are loaded by one thread, which gives its own away first, and another one answers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from leaven.gateway.answering import Answers
 
 _NICENESS = 15
+_NICENESS_ASIDE = 10  # a tenth of a core that others want: enough that a shadow is not late for want of it
 
 
 class Loading:
@@ -38,7 +39,10 @@ class Loading:
         self._ended.wait()
         if isinstance(self._outcome, Exception):
             raise self._outcome
-        model: Answers = self._outcome
+        model: Answers
+        model, aside = self._outcome
+        if aside:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS_ASIDE)
         return model
 
     def _work(self) -> None:
@@ -53,7 +57,8 @@ class Loading:
         self._ended.set()
 
 
-def _version(said: bytes) -> Answers:
+def _version(said: bytes) -> tuple[Answers, bool]:
+    """The version that the gateway names, and whether it is to give way."""
     import msgspec
 
     from leaven.cli.opening import load_artifact_of
@@ -66,7 +71,7 @@ def _version(said: bytes) -> Answers:
     settings = decode_settings(hello["settings"])
     begin_logging("model", form=settings.log, level=settings.log_level)
     limit_memory(settings.challenger_memory_mb)
-    return load_artifact_of(settings, hello["artifact"])
+    return load_artifact_of(settings, hello["artifact"]), hello["aside"]
 
 
 def _end_with(there: socket.socket) -> None:

@@ -63,7 +63,7 @@ def opener_for(
     )
 
 
-def _start(settings: Settings, digest: str, row: dict[str, NDArray[Any]]) -> ModelProcess:
-    hello = msgspec.msgpack.encode({"artifact": digest, "settings": encode_settings(settings)})
+def _start(settings: Settings, digest: str, row: dict[str, NDArray[Any]], gives_way: bool) -> ModelProcess:
+    hello = msgspec.msgpack.encode({"artifact": digest, "settings": encode_settings(settings), "aside": gives_way})
     command = (sys.executable, "-m", "leaven.cli.model_process")
     return ModelProcess(command, hello, within=settings.load_seconds, warm_with=row)

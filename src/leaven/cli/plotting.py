@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leaven.controller.replay import ReplayRun
     from leaven.training.freshness import FreshnessCurve
 
-_COLOURS = ("#8a8f98", "#1f77b4", "#d9730d")
+_COLOURS = ("#8a8f98", "#1f77b4", "#d9730d", "#2a9d57")
 
 
 def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> None:
@@ -52,8 +52,8 @@ def plot_freshness(curve: FreshnessCurve, test: BackTest, *, path: Path, title: 
 
 
 @contextmanager
-def figure_for(path: Path, *, panels: int) -> Iterator[tuple[Any, list[Any]]]:
-    """Give a figure with panels side by side to draw into, and write it to `path` afterwards.
+def figure_for(path: Path, *, panels: int, below: bool = False) -> Iterator[tuple[Any, list[Any]]]:
+    """Give a figure with panels to draw into, side by side or one below the other, and write it to `path` afterwards.
 
     Raises:
         BadDefinition: the file's ending is neither .svg nor .png, or Matplotlib (the extra `plot`) is not installed.
@@ -67,12 +67,12 @@ def figure_for(path: Path, *, panels: int) -> Iterator[tuple[Any, list[Any]]]:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(
-        1, panels, figsize=(10 if panels == 1 else 12, 4.5), layout="constrained", squeeze=False
-    )
+    size = (10.0, 3.2 * panels) if below else (10.0 if panels == 1 else 12.0, 4.5)
+    rows, columns = (panels, 1) if below else (1, panels)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     try:
-        yield figure, list(axes[0])
-        for each in axes[0]:
+        yield figure, list(axes.flat)
+        for each in axes.flat:
             each.grid(alpha=0.25)
             each.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, dpi=130)

@@ -15,6 +15,7 @@ from leaven.cli.moments import moment_from
 from leaven.cli.output import AsJson, emit, messages, progress
 from leaven.duration import duration, instant
 from leaven.errors import BadDefinition
+from leaven.settings import settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from leaven.controller.replay import PlanName, ReplayRun
-    from leaven.settings import settings_from
-from leaven.storage.history_file import History
+    from leaven.storage.history_file import History
 
 app = typer.Typer()
 
@@ -38,7 +38,7 @@ def replay(
         str | None, typer.Option("--label-time", help="Column: when each outcome became known. Default: at once.")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", help="Plans to run, by commas: frozen, stateless, stateful.")
+        str | None, typer.Option("--compare", help="Plans to run, by commas: frozen, stateless, stateful, hybrid.")
     ] = None,
     plan: Annotated[str | None, typer.Option("--plan", help="One plan to run in place of the loop's own.")] = None,
     start: Annotated[

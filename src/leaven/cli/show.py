@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection
 
 from leaven.cli.control import cause_of, measured, metrics_of, moment, reading
+from leaven.cli.lineage import otherwise_line
 from leaven.cli.output import AsJson, Home, emit, messages
 from leaven.cli.people import app_at
 from leaven.errors import LeavenError
@@ -134,10 +135,44 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         facts.append(("training", ", ".join(f"{name} {_short(value)}" for name, value in training.items())))
     if "surgery" in version.lineage:
         facts.append(("surgery", str(msgspec.convert(version.lineage["surgery"], Proof))))
+    facts += _plan_facts(version.lineage)
+    facts += [(name, text) for name, text in _forgetting_facts(story.decisions) if text]
     facts += [(name, measured(interval)) for name, interval in story.metrics.items()]
     facts += [("artifact", f"{version.artifact} ({version.format})"), ("refresh", version.refresh or "")]
     facts.append(("loop", story.definition or f"definition {version.definition_digest}"))
     return [(name, text) for name, text in facts if text]
+
+
+def _plan_facts(lineage: dict[str, Any]) -> list[tuple[str, str]]:
+    """Why it was made so, what the other way would have cost, and what it was made with."""
+    facts = [("plan", str(lineage.get("plan", {}).get("why", "")))]
+    if "compared" in lineage:
+        facts.append(("compared", str(lineage["compared"]["why"])))
+    if "otherwise" in lineage:
+        facts.append(("otherwise", otherwise_line(lineage["otherwise"])))
+    if "energy" in lineage:
+        energy = lineage["energy"]
+        told = f"{energy['kwh']:.3g} kWh, {energy['co2_g']:.3g} g CO2e (estimate: {energy['watts']:g} W per busy core, "
+        facts.append(("energy", f"{told}{energy['grid_intensity']:g} g/kWh)"))
+    environment = lineage.get("environment", {})
+    facts.append(("made with", ", ".join(f"{name} {version}" for name, version in environment.items())))
+    return facts
+
+
+def _forgetting_facts(about: list[Decision]) -> list[tuple[str, str]]:
+    """What it learnt and forgot against the champion of then, by its last judgement at the gates."""
+    judged = [each.evidence["forgetting"] for each in about if each.evidence.get("forgetting")]
+    if not judged:
+        return []
+    last = judged[-1]
+    churn = [f"{last[name]:.3g} {of}" for name, of in (("churn_decisions", "of decisions"), ("churn_answers", "mean "
+             "distance of answers")) if last[name] is not None]  # fmt: skip
+    past = last["past"]
+    lost = "" if past is None else (
+        f"{last['metric']} {past['challenger']:.4f}, champion {past['champion']:.4f}, change "
+        f"{measured(past['difference'])}"
+    )  # fmt: skip
+    return [("on past rows", lost), ("churn", ", ".join(churn))]
 
 
 def _short(value: object) -> str:

@@ -94,6 +94,7 @@ def _trial(installed: App, loop: str, trial: Trial) -> dict[str, Any]:
     return {
         "id": trial.id, "challenger": trial.challenger, "champion": trial.champion, "stage": stage,
         "step": trial.step + 1, "steps": len(steps), "since": _time(trial.since), "looks": trial.looks,
+        "watching": trial.watching, "paused_since": _time(trial.paused_at),
     }  # fmt: skip
 
 
@@ -149,9 +150,11 @@ def _line(what: str, kept: dict[str, Any] | None) -> str:
     if kept is None:
         return ""
     if what == "trial":
+        role = "watched as champion, before it" if kept["watching"] else "against"
+        paused = f", paused since {kept['paused_since']}" if kept["paused_since"] else ""
         return (
-            f"version {kept['challenger']} against {kept['champion']}, step {kept['step']} of {kept['steps']}: "
-            f"{kept['stage']} since {kept['since']}"
+            f"version {kept['challenger']} {role} {kept['champion']}, step {kept['step']} of {kept['steps']}: "
+            f"{kept['stage']} since {kept['since']}{paused}"
         )
     why = f": {kept['why']}" if kept["why"] else ""
     return f"{kept['id']} is {kept['state']} at step {kept['step'] or 'none'}{why}"

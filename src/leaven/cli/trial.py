@@ -1,4 +1,4 @@
-"""`leaven trial`: what a trial's data say, and how large a trial must be."""
+"""`leaven trial`: run a trial; what a trial's data say, and how large a trial must be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from leaven.cli import trial_flow
 from leaven.cli.loop_log import Days, Metric, Until, look_at
 from leaven.cli.option_values import numbers, shares_of
 from leaven.cli.output import DONE, NO, AsJson, Home, emit
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from leaven.stats.comparison import Rule
 
 app = typer.Typer(no_args_is_help=True)
+for _command in trial_flow.COMMANDS:
+    app.command()(_command)
 
 
 class Method(StrEnum):

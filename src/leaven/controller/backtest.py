@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.curation.snapshot import join_examples
+from leaven.curation.snapshot import join_examples, kept_of
 from leaven.curation.windows import Part, chosen
 from leaven.errors import BadDefinition
 from leaven.events.columns import Examples
@@ -77,7 +77,7 @@ class _Bench:
 
     def _read(self, part: Part) -> Examples:
         found = self.source.examples(part.span, self.loop.label, as_of=self.as_of).mature()
-        return found.take(chosen(found.predictions.id, found.predictions.at, part, seed=self.loop.seed))
+        return found.take(kept_of(found, part, seed=self.loop.seed))
 
     def model(self, examples: Examples) -> Callable[[Examples], Floats] | None:
         columns = examples.predictions.features

@@ -53,8 +53,10 @@ class Controller:
             self._route_anew(loop, trial, now=now)
         paused = known.paused
         if trial is not None:
-            reconcile_trial(self._parts, loop, trial, now=now)
-            return
+            stands = reconcile_trial(self._parts, loop, trial, now=now)
+            if not (trial.watching and stands.watching):
+                return
+        # Beside a trial nothing else goes on; beside a watch, whose challenger was promoted, the loop does.
         if active is not None:
             self._go_on(active, now=now)
             return
@@ -85,7 +87,7 @@ class Controller:
         facts = self._facts(loop, now)
         if not facts.has_champion and not facts.matured_since_refresh():
             return  # nothing to make a first version of; a refresh now would only use up the schedule's turn
-        for trigger in loop.triggers:
+        for trigger in loop.pace:
             cause = trigger.fires(facts)
             if cause is not None:
                 self._begin(loop, facts, cause, now)

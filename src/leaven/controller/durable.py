@@ -21,7 +21,8 @@ from leaven.clock import SystemClock
 from leaven.controller import state
 from leaven.controller.parts import Parts
 from leaven.controller.refreshes import RefreshCancelled, carry_out, end_with, noter
-from leaven.controller.steps import Payload, StepResult, run_step
+from leaven.controller.results import Payload, StepResult
+from leaven.controller.steps import run_step
 from leaven.errors import LeavenError
 from leaven.learners.process import TrainingCancelled
 from leaven.storage.control.database import DatabaseUnavailable

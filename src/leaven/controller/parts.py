@@ -22,6 +22,7 @@ from leaven.learners.process import TrainingOutcome
 from leaven.loop import Loop
 from leaven.registry.versions import version
 from leaven.storage.control.database import ControlDatabase
+from leaven.training.costs import Power
 from leaven.training.learner import Files, TrainingSet
 from leaven.training.plans import Mode
 
@@ -58,6 +59,7 @@ class Parts:
     source: Callable[[str], ExampleSource]
     train: Train
     fence: Callable[[Connection], None]  # raises where another controller has taken over
+    power: Power | None = None  # what the owner declares of the machine, for estimates of energy
     trusted: tuple[str, ...] = ()  # types of the owner's own that a model may be made of
     _models: dict[str, Answers] = field(default_factory=dict)
 

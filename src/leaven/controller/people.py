@@ -12,9 +12,10 @@ import msgspec
 from sqlalchemy import Connection
 
 from leaven.controller import state
+from leaven.controller.moves import end_trial, lose
 from leaven.controller.parts import Parts
 from leaven.controller.promotion import earlier_champion, promote, publish_routes
-from leaven.controller.trials import begin_trial, end_trial
+from leaven.controller.trials import begin_trial
 from leaven.duration import micros
 from leaven.errors import BadDefinition, LeavenError
 from leaven.experiments.trial import Trial, TrialState, steps_of
@@ -58,7 +59,7 @@ def request_refresh(
     why = f"asked for by {by}" if as_of is None else f"asked for by {by}, as of {as_of:%Y-%m-%d %H:%M} UTC"
     with database.write() as connection:
         trial = state.active_trial(connection, loop)
-        if trial is not None:
+        if trial is not None and not trial.watching:
             raise state.RefreshUnderWay(loop, trial.id, trial.state)
         cause = Cause("manual", why)
         asked = state.open_refresh(connection, loop, cause, as_of=micros(as_of or now), now=at, state="requested")
@@ -72,6 +73,8 @@ def request_refresh(
 def request_cancel(database: ControlDatabase, loop: str, *, by: str, now: datetime) -> str:
     """Call off the loop's refresh or trial; return the id of what is called off.
 
+    A watch after a promotion is called off only where nothing else is under way; the new champion serves on.
+
     Raises:
         NothingToCancel: there is none.
     """
@@ -79,12 +82,13 @@ def request_cancel(database: ControlDatabase, loop: str, *, by: str, now: dateti
     with database.write() as connection:
         active = state.active_refresh(connection, loop)
         trial = state.active_trial(connection, loop)
-        if trial is not None:
-            decided = _decision(f"{trial.id}-cancel", loop, at, "trial", "stop", by, trial=trial, why="cancelled")
+        if trial is not None and not (trial.watching and active is not None):
+            outcome = "keep" if trial.watching else "stop"
+            decided = _decision(f"{trial.id}-cancel", loop, at, "trial", outcome, by, trial=trial, why="cancelled")
             if active is not None:
                 state.save_refresh(connection, msgspec.structs.replace(active, state="cancelling"), now=at)
             record(connection, decided)
-            end_trial(connection, trial, "stopped", decided, now=at)
+            end_trial(connection, trial, "promoted" if trial.watching else "stopped", decided, now=at)
             return trial.id
         if active is None:
             raise NothingToCancel(loop)
@@ -106,13 +110,16 @@ def promote_by_hand(
         )
         trial = state.active_trial(connection, loop)
         promote(connection, loop, version, decided, now=at)
-        _end(connection, trial, "promoted" if trial and int(trial.challenger) == version else "stopped", decided, at)
+        if trial is not None:
+            end_trial(connection, trial, _outcome_for(trial, version), decided, now=at)
         publish_routes(connection, loop, trial=None, now=at)
     return decided
 
 
 def roll_back(database: ControlDatabase, loop: str, *, by: str, why: str, now: datetime) -> Decision:
     """End an open trial, or, where there is none, give all traffic back to the champion before this one.
+
+    In a watch after a promotion both are the same: the old champion gets all traffic back.
 
     Raises:
         NothingToRollBack: there is neither.
@@ -122,8 +129,7 @@ def roll_back(database: ControlDatabase, loop: str, *, by: str, why: str, now: d
         trial = state.active_trial(connection, loop)
         if trial is not None:
             decided = _decision(f"{trial.id}-rollback", loop, at, "rollback", "roll_back", by, trial=trial, why=why)
-            record(connection, decided)
-            _end(connection, trial, "rolled_back", decided, at)
+            lose(connection, trial, "rolled_back", decided, now=at)
             return decided
         earlier = earlier_champion(connection, loop)
         decided = _decision(
@@ -141,7 +147,7 @@ def prove(parts: Parts, loop: Loop, version: int, *, start_with: str | None, by:
         parts: What to work with.
         loop: Its rollout is gone through.
         version: The challenger.
-        start_with: "shadow" or "canary"; None begins at the beginning.
+        start_with: The first stage of this kind, such as "shadow", "canary", "watch"; None begins at the beginning.
         by: Who asks.
         now: When.
 
@@ -149,7 +155,7 @@ def prove(parts: Parts, loop: Loop, version: int, *, start_with: str | None, by:
         BadDefinition: the loop has no such stage, or no champion, or the version is the champion.
         RefreshUnderWay: a refresh or another trial has not ended.
     """
-    kinds = [step.kind for _, step in steps_of(loop.rollout)]
+    kinds = [type(stage).__name__.lower() for stage, _ in steps_of(loop.rollout)]
     where = f"prove {loop.name} {version}"
     if not kinds or (start_with is not None and start_with not in kinds):
         raise BadDefinition(where, f"the loop's rollout is {list(loop.rollout)!r}", "Add the stage to rollout=[…].")
@@ -168,9 +174,11 @@ def _numbered(connection: Connection, loop: str, what: str) -> str:
     return f"{loop}-{what}-{len(decisions(connection, loop, kind=what)) + 1}"
 
 
-def _end(connection: Connection, trial: Trial | None, outcome: TrialState, decided: Decision, at: int) -> None:
-    if trial is not None:
-        end_trial(connection, trial, outcome, decided, now=at)
+def _outcome_for(trial: Trial, version: int) -> TrialState:
+    """What becomes of a trial when a person makes `version` the champion."""
+    if version == int(trial.challenger):
+        return "promoted"
+    return "rolled_back" if trial.watching and version == int(trial.champion) else "stopped"
 
 
 def _decision(

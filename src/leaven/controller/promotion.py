@@ -6,14 +6,14 @@ changes one of these publishes the table in the same transaction, so the three n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from sqlalchemy import Connection
 
 from leaven.errors import LeavenError
 from leaven.experiments.assignment import threshold
-from leaven.experiments.routing import RoutingTable, ShadowRoute, Standby, arms_for
+from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute, Standby, arms_for
 from leaven.experiments.stage import Stage
 from leaven.experiments.trial import Trial, steps_of
 from leaven.loop import FeatureType, Schema
@@ -43,6 +43,20 @@ def promote(connection: Connection, loop: str, version: int, decision: Decision,
     aliases.set_alias(connection, loop, "champion", version, decision=decision.id, at=now)
     if aliases.alias(connection, loop, "challenger") == version:
         aliases.set_alias(connection, loop, "challenger", None, decision=decision.id, at=now)
+
+
+def give_back(connection: Connection, loop: str, version: int, decision: Decision, *, now: int) -> None:
+    """Make `version`, which was champion before this one, champion again by `decision`.
+
+    What was to go back to then is so again: a second rollback must not return to the version that was just found bad.
+    """
+    bad = aliases.alias(connection, loop, "champion")
+    record(connection, decision)
+    earlier = [span.version for span in aliases.history(connection, loop, "champion")]
+    while earlier and earlier[-1] in (bad, version):
+        earlier.pop()
+    aliases.set_alias(connection, loop, "previous", earlier[-1] if earlier else None, decision=decision.id, at=now)
+    aliases.set_alias(connection, loop, "champion", version, decision=decision.id, at=now)
 
 
 def earlier_champion(connection: Connection, loop: str) -> int:
@@ -90,17 +104,27 @@ def _derived(
     if previous is not None and previous != champion:
         standby = (Standby(*route(previous)),)
     if trial is not None:
-        challenger = route(int(trial.challenger))
-        _, step = steps_of(rollout)[trial.step]
-        if step.kind == "canary":
-            arms = arms_for(route(champion), challenger, share=step.share)
-        else:
-            shadows = (ShadowRoute(*challenger, threshold(step.share)),)
+        arms, shadows = _routed(trial, rollout, route)
     # Each trial draws its units anew: who was in the last canary is not in the next one by rule.
     salt = known.salt if trial is None else trial.salt or f"{known.salt}/{trial.id}"
     numbers = [champion, *([] if trial is None else [int(trial.challenger)]), *(int(each.version) for each in standby)]
     schema = _served_schema(connection, known, numbers)
     return RoutingTable(loop, 0, 0, schema, salt, arms, shadows, standby)
+
+
+def _routed(
+    trial: Trial, rollout: tuple[Stage, ...], route: Callable[[int], tuple[str, str]]
+) -> tuple[tuple[ArmRoute, ...], tuple[ShadowRoute, ...]]:
+    """Arms and shadows of a trial at its present step."""
+    challenger, champion = route(int(trial.challenger)), route(int(trial.champion))
+    _, step = steps_of(rollout)[trial.step]
+    if trial.promoted_at is not None:
+        return arms_for(challenger, holdback=champion, held=step.share), ()
+    if step.kind == "shadow":
+        return arms_for(champion), (ShadowRoute(*challenger, threshold(step.share)),)
+    if step.kind == "canary":
+        return arms_for(champion, challenger, share=step.share), ()
+    return arms_for(champion), ()
 
 
 def _served_schema(connection: Connection, known: LoopRecord, numbers: Sequence[int]) -> Schema:

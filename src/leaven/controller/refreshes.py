@@ -13,7 +13,8 @@ import msgspec
 
 from leaven.controller import state
 from leaven.controller.parts import Parts
-from leaven.controller.steps import STEP_NAMES, Payload, StepResult, run_step
+from leaven.controller.results import Payload, StepResult
+from leaven.controller.steps import STEP_NAMES, run_step
 from leaven.duration import micros
 from leaven.errors import LeavenError
 from leaven.learners.process import TrainingCancelled

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -30,13 +30,18 @@ from leaven.registry.decisions import Decision, decisions
 from leaven.stats.metrics import METRICS, shown_metrics
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.history_file import History
-from leaven.training import Stateful, Stateless
+from leaven.training import Hybrid, Stateful, Stateless
 from leaven.training.learner import Files, TrainingSet
 from leaven.training.plans import Mode
 from leaven.triggers import Cause
 
-PlanName = Literal["frozen", "stateless", "stateful"]
-PLANS: tuple[PlanName, ...] = ("frozen", "stateless", "stateful")
+PlanName = Literal["frozen", "stateless", "stateful", "hybrid"]
+PLANS: tuple[PlanName, ...] = ("frozen", "stateless", "stateful", "hybrid")
+_MADE: dict[PlanName, type[Stateless] | type[Stateful] | type[Hybrid]] = {
+    "stateless": Stateless,
+    "stateful": Stateful,
+    "hybrid": Hybrid,
+}
 
 
 class ReplayWindow(msgspec.Struct, frozen=True):
@@ -59,7 +64,7 @@ class ReplayRun(msgspec.Struct, frozen=True):
     refreshes: int
     promoted: int
     rejected: int  # by gates or trials
-    rolled_back: int  # from a canary
+    rolled_back: int  # from a canary, or after a promotion
     train_cpu_s: float
     train_rows: int
     rows: int
@@ -68,15 +73,18 @@ class ReplayRun(msgspec.Struct, frozen=True):
 
 
 def variant(loop: Loop, plan: PlanName) -> Loop:
-    """Return `loop` with another plan; frozen is the first version for ever."""
+    """Return `loop` with another plan, at the pace of its own; frozen is the first version for ever.
+
+    Where the loop's own plan is one of this kind, it stays as it is written.
+    """
     if plan == "frozen":
-        return replace(loop, triggers=())
-    return replace(loop, plan=Stateless() if plan == "stateless" else Stateful())
+        return replace(loop, triggers=(), plan=Stateless())
+    return loop if isinstance(loop.plan, _MADE[plan]) else replace(loop, plan=_MADE[plan](), triggers=loop.pace)
 
 
 def own_plan(loop: Loop) -> PlanName:
     """Return the name of the loop's own plan."""
-    return "stateful" if isinstance(loop.plan, Stateful) else "stateless"
+    return next((name for name, kind in _MADE.items() if isinstance(loop.plan, kind)), "stateless")
 
 
 def replay(
@@ -182,7 +190,7 @@ class ReplayDriver:
         whole = self._window(Span(begin, end), end + self.loop.label.window)
         names = shown_metrics(self.loop.label.task)
         states = [one.state for one in ended]
-        training = [one.lineage.get("training", {}) for one in made]
+        training = [cost for one in made for cost in _costs(one.lineage)]
         return ReplayRun(
             plan=name,
             windows=cut,
@@ -210,6 +218,11 @@ class ReplayDriver:
         champions = served.predictions.version[served.predictions.arm == "champion"]
         version = str(champions[-1]) if len(champions) else ""
         return ReplayWindow(span.start.isoformat(), span.end.isoformat(), len(served), version, metrics)
+
+
+def _costs(lineage: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was trained for a version: itself, and the other model where two were compared."""
+    return [lineage.get("training", {}), lineage.get("compared", {}).get("other", {})]
 
 
 class _Artifacts:

@@ -1,7 +1,8 @@
 """What does a controller process do all day?
 
 It holds the lease, keeps the durable engine running, and ticks every loop at the loop's own pace. A tick is due once
-the clock has passed it *and* everything logged before it can be read, so decisions never rest on half of an hour.
+the clock has passed it *and* everything logged before it can be read, so decisions never rest on half of an hour. Of
+several that are due, the last one counts.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from leaven.app import App, this_process
 from leaven.controller import state
 from leaven.controller.controller import Controller
 from leaven.controller.durable import DurableRunner
-from leaven.controller.trials import end_trial
-from leaven.duration import floor_to, micros
+from leaven.controller.moves import end_trial
+from leaven.duration import floor_to, instant, micros
 from leaven.errors import LeavenError
 from leaven.loop import Loop
 from leaven.registry import loops
@@ -125,16 +126,25 @@ class Leader:
         asked = self._asked(loop)
         if not asked and self.looked.get(loop.name) == due:
             return
+        readable = self.app.watermark()
+        if not asked and readable < due:
+            # Where the log is behind by more than a tick, the tick before it would never come: each is late by then.
+            due = floor_to(readable, loop.tick_length)
+            if due <= self._looked_last(loop.name):
+                return
         # A person's request need not wait for the next tick: it is answered as of what can be read.
-        at = self.app.watermark() if asked else due
-        if not asked and self.app.watermark() < due:
-            return
-        self.controller.tick(loop, at)
+        self.controller.tick(loop, readable if asked else due)
         if not asked:
             self.looked[loop.name] = due
             with self.app.database.write() as connection:
                 self.fence(connection)
                 loops.looked(connection, loop.name, at=micros(due))
+
+    def _looked_last(self, name: str) -> datetime:
+        """The last tick that any controller looked at; before the first, the moment of the loop's definition."""
+        with self.app.database.read() as connection:
+            known = loops.loop(connection, name)
+        return instant(max(known.looked_at or 0, known.registered_at))
 
     def _asked(self, loop: Loop) -> bool:
         with self.app.database.read() as connection:
@@ -151,7 +161,7 @@ class Leader:
         at = self.app.clock.micros()
         with self.app.database.write() as connection:
             self.fence(connection)
-            if trial is not None:
+            if trial is not None and trial.refresh == active.id:
                 decided = Decision(
                     id=f"{trial.id}-cancel", loop=loop.name, at=at, kind="trial", outcome="stop",
                     version=int(trial.challenger), why="cancelled", by="person", refresh=trial.refresh, trial=trial.id,

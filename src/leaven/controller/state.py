@@ -8,8 +8,9 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from leaven.errors import LeavenError
+from leaven.experiments.showing import Shown
 from leaven.experiments.trial import Trial
-from leaven.storage.control.schema import refreshes, trial_evidence, trials
+from leaven.storage.control.schema import refreshes, trial_evidence, trial_looks, trials
 from leaven.triggers import Cause
 
 RefreshState = Literal[
@@ -139,6 +140,12 @@ def save_trial(connection: Connection, changed: Trial, *, now: int) -> None:
     connection.execute(update(trials).where(trials.c.id == changed.id).values(**row))
 
 
+def all_evidence(connection: Connection, trial_id: str) -> dict[int, tuple[int, dict[str, Any]]]:
+    """Return what each step of a trial had seen at the last look at it: the moment of that look, and the evidence."""
+    query = select(trial_evidence).where(trial_evidence.c.trial == trial_id).order_by(trial_evidence.c.step)
+    return {row.step: (row.at, row.evidence) for row in connection.execute(query)}
+
+
 def kept_evidence(connection: Connection, trial_id: str, step: int) -> dict[str, Any] | None:
     """Return what a step of a trial had seen at the last look at it, or None before the first."""
     mine = (trial_evidence.c.trial == trial_id) & (trial_evidence.c.step == step)
@@ -155,18 +162,56 @@ def keep_evidence(connection: Connection, trial: Trial, evidence: Any, *, now: i
         connection.execute(insert(trial_evidence).values(**key, **seen))
 
 
+class Look(msgspec.Struct, frozen=True):
+    """What one look at a step found: the outcome, and of each row that has an interval the estimate with it."""
+
+    step: int
+    at: int
+    look: int
+    outcome: str
+    rows: tuple[Shown, ...]
+
+
+def keep_look(connection: Connection, trial: Trial, found: Look) -> None:
+    """Add a look to the history of the trial's present step.
+
+    Of looks that found nothing new to do, those are left out that come sooner after the last kept one than a 200th of
+    the step's age: the history of a step grows with the logarithm of its length, however often one looks.
+    """
+    mine = (trial_looks.c.trial == trial.id) & (trial_looks.c.step == found.step)
+    last = connection.scalar(select(func.max(trial_looks.c.at)).where(mine))
+    soon = last is not None and found.at - last < (found.at - trial.since) / 200
+    if last == found.at or (soon and found.outcome == "hold"):
+        return
+    row = {"look": found.look, "outcome": found.outcome, "rows": msgspec.to_builtins(found.rows)}
+    connection.execute(insert(trial_looks).values(trial=trial.id, step=found.step, at=found.at, **row))
+
+
+def looks(connection: Connection, trial_id: str) -> list[Look]:
+    """Return the history of a trial's looks, oldest first."""
+    query = select(trial_looks).where(trial_looks.c.trial == trial_id).order_by(trial_looks.c.at, trial_looks.c.step)
+    columns = ("step", "at", "look", "outcome", "rows")
+    return [msgspec.convert({name: row._mapping[name] for name in columns}, Look) for row in connection.execute(query)]
+
+
 def _trial_row(one: Trial, *, ended_at: int | None) -> dict[str, Any]:
     return {
         "id": one.id, "loop": one.loop, "refresh": one.refresh, "challenger": int(one.challenger),
         "champion": int(one.champion), "stage": one.step, "stage_since": one.since, "state": one.state,
-        "looks": one.looks, "facts": {"seen": one.seen, "salt": one.salt}, "opened_at": one.opened_at,
-        "ended_at": ended_at, "active": one.loop if one.state == "open" else None,
+        "looks": one.looks, "facts": _facts(one), "opened_at": one.opened_at, "ended_at": ended_at,
+        "active": one.loop if one.state == "open" else None,
     }  # fmt: skip
+
+
+def _facts(one: Trial) -> dict[str, Any]:
+    """What has no column of its own; what is not so is left out."""
+    facts = {"seen": one.seen, "salt": one.salt, "promoted_at": one.promoted_at, "paused_at": one.paused_at}
+    return {name: kept for name, kept in facts.items() if kept is not None}
 
 
 def _trial(row: Row[Any]) -> Trial:
     return Trial(
         id=row.id, loop=row.loop, challenger=str(row.challenger), champion=str(row.champion), opened_at=row.opened_at,
-        since=row.stage_since, step=row.stage, looks=row.looks, seen=row.facts["seen"],
-        state=row.state, refresh=row.refresh, salt=row.facts.get("salt", ""),
+        since=row.stage_since, step=row.stage, looks=row.looks,
+        state=row.state, refresh=row.refresh, **row.facts,
     )  # fmt: skip

@@ -6,51 +6,39 @@ doing anything twice, and can be run alone, so an orchestrator can drive them in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal
+from hashlib import sha256
+from typing import Any
 
 import msgspec
 import numpy as np
+from sqlalchemy import Connection
 
 from leaven.controller import state
+from leaven.controller.making import loop_metric, snapshot_of, train
 from leaven.controller.parts import Parts
+from leaven.controller.planning import take_snapshot
 from leaven.controller.promotion import promote, publish_routes
-from leaven.controller.surgery import surgery_in
+from leaven.controller.results import Code, Payload, StepResult
 from leaven.controller.trials import begin_trial, reconcile_trial
-from leaven.curation.snapshot import Snapshot, define_snapshot, read_holdout, read_snapshot, taken
+from leaven.curation.snapshot import Snapshot, read_holdout
 from leaven.curation.windows import Part, chosen
 from leaven.duration import instant, micros
 from leaven.endpoints.description import FORMAT as ENDPOINT
 from leaven.events.columns import Examples
 from leaven.events.source import Span
-from leaven.experiments.trial import TrialState
+from leaven.experiments.trial import Trial
 from leaven.gates import judge_all
+from leaven.gates.forgetting import forgetting
 from leaven.gates.gate import Check, Rows
-from leaven.learners.artifact import ModelArtifact
 from leaven.loop import Loop
-from leaven.registry import aliases, snapshots, versions
+from leaven.registry import aliases, loops, versions
 from leaven.registry.decisions import Decision, decisions, record
-from leaven.registry.snapshots import SnapshotRecord
 from leaven.stats.metrics import METRICS, shown_metrics
-from leaven.training.encoding import encoder_for
-from leaven.training.learner import TrainingSet
-from leaven.training.plans import Mode
+from leaven.training.costs import counterfactual, energy
 
-Code = Literal["done", "refused", "again", "nothing"]
-Payload = dict[str, Any]
 PAST_ROWS = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """How a step ended, and the refresh's data with what the step added."""
-
-    code: Code
-    payload: Payload
-
-
 STEP_NAMES = ("snapshot", "train", "register", "gate", "trial", "promote")
 
 
@@ -81,97 +69,13 @@ def run_step(
     return promote_proven(parts, loop, payload, now=now)
 
 
-def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
-    """Choose the examples; `nothing` where there are none to learn from.
-
-    Adds `snapshot`, `rows`, `mode`, `parent`, and `learnt`: the rows of all snapshots that the version continues.
-    """
-    as_of, source = instant(payload["as_of"]), parts.source(loop.name)
-    with parts.database.read() as connection:
-        champion = aliases.alias(connection, loop.name, "champion")
-        parent = None if champion is None else versions.version(connection, loop.name, champion)
-        before = None if parent is None or parent.snapshot is None else snapshots.snapshot(connection, parent.snapshot)
-        own = () if champion is None else versions.ancestry(connection, loop.name, champion)
-    mode = loop.plan.mode(has_parent=parent is not None and parent.format != ENDPOINT)
-    first = source.first()
-    until = as_of - loop.label.window - loop.holdout_length
-    if first is None or first >= until:
-        return StepResult("nothing", payload | {"why": "no example is old enough for its label to be mature"})
-    chosen_parts = _parts(loop, mode == "update", before, first=first, until=until)
-    definition = define_snapshot(
-        loop.name, chosen_parts, holdout=Span(until, until + loop.holdout_length), rule=loop.label, as_of=as_of,
-        marks=source.marks(), seed=loop.seed, lineage=[str(number) for number in own],
-    )  # fmt: skip
-    examples = read_snapshot(definition, source, loop.label) if chosen_parts else None
-    if examples is None or not len(examples):
-        return StepResult("nothing", payload | {"why": _nothing(loop, mode, until)})
-    snapshot = taken(definition, examples)
-    kept = SnapshotRecord(
-        f"{payload['refresh']}-snapshot", loop.name, msgspec.to_builtins(snapshot), snapshot.rows, snapshot.digest,
-        payload["as_of"],
-    )  # fmt: skip
-    with parts.write() as connection:
-        parts.fence(connection)
-        snapshots.put(connection, kept)
-    before_it = int(parent.lineage.get("learnt", 0)) if parent is not None and mode == "update" else 0
-    learnt = before_it + snapshot.rows
-    added = {"snapshot": kept.id, "rows": snapshot.rows, "served": snapshot.served, "learnt": learnt, "mode": mode}
-    return StepResult("done", payload | added | {"parent": champion})
-
-
-def _nothing(loop: Loop, mode: Mode, until: datetime) -> str:
-    if mode == "update":
-        return "no labelled example matured since the champion's snapshot"
-    return (
-        f"{loop.data!r} holds no labelled example before {until:%Y-%m-%d %H:%M} UTC. Log or import newer ones, or "
-        f"learn from older ones: leaven retrain {loop.name} --as-of DATE"
-    )
-
-
-def _parts(
-    loop: Loop, onwards: bool, before: SnapshotRecord | None, *, first: datetime, until: datetime
-) -> Sequence[Part]:
-    """The loop's data, or, going on from a parent, what came after the parent's own."""
-    if not onwards or before is None:
-        return loop.data.parts(until=until, first=first)
-    seen = msgspec.convert(before.definition, Snapshot)
-    start = instant(max(stretch.end for stretch in seen.stretches))
-    if start >= until:
-        return []
-    newest = max(loop.data.parts(until=until, first=first), key=lambda part: part.span.end, default=None)
-    return [Part(Span(start, until), arms="all" if newest is None else newest.arms)]
-
-
-def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Callable[[], bool]) -> StepResult:
-    """Fit or update the model: adds `artifact`, `format`, `training` (what it took) and, if need was, `surgery`."""
-    snapshot = _snapshot(parts, payload)
-    examples = read_snapshot(snapshot, parts.source(loop.name), loop.label)
-    parent = _artifact(parts, loop, payload["parent"]) if payload["mode"] == "update" else None
-    columns = examples.predictions.features
-    encoder = encoder_for(loop.schema, columns, parent=None if parent is None else parent.encoder)
-    data = TrainingSet(encoder.encode(columns), examples.labels.value, encoder, loop.schema)
-    outcome = parts.train(
-        loop, data, mode=payload["mode"], parent=None if parent is None else parent.files, cancelled=cancelled
-    )
-    made = ModelArtifact(outcome.format, encoder, repr(loop.learner), outcome.files, outcome.libraries)
-    cost = {
-        "rows": len(examples), "cpu_seconds": outcome.cpu_seconds, "wall_seconds": outcome.wall_seconds,
-        "peak_memory_mb": outcome.peak_memory_mb,
-    }  # fmt: skip
-    return StepResult(
-        "done",
-        payload
-        | {"artifact": parts.artifacts.put(made.to_files()), "format": outcome.format, "training": cost}
-        | surgery_in(outcome.files),
-    )
-
-
 def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
     """Enter the new version in the registry, with its lineage: adds `version`."""
-    known = ("cause", "training", "surgery", "rows", "served", "learnt", "snapshot")
-    lineage: dict[str, Any] = {name: payload[name] for name in known if name in payload}
     with parts.write() as connection:
         parts.fence(connection)
+        if "compared" in payload:
+            record(connection, _comparison_decision(loop, payload))
+        lineage = _lineage(connection, parts, loop, payload)
         number = versions.register(
             connection, loop.name, artifact=payload["artifact"], format=payload["format"], mode=payload["mode"],
             definition_digest=loop.digest, at=micros(now),
@@ -181,17 +85,53 @@ def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> St
     return StepResult("done", payload | {"version": number})
 
 
+_KEPT = (
+    "cause", "training", "rows", "served", "learnt", "snapshot", "plan", "replayed", "new_since", "compared",
+    "not_compared", "environment", "surgery",
+)  # fmt: skip
+
+
+def _lineage(connection: Connection, parts: Parts, loop: Loop, payload: Payload) -> dict[str, Any]:
+    """What is kept of how the version came to be, and what the other way would have cost (an estimate)."""
+    kept: dict[str, Any] = {name: payload[name] for name in _KEPT if name in payload}
+    earlier = [
+        (one.number, one.mode, one.lineage.get("training", {}))
+        for one in versions.versions(connection, loop.name)
+        if one.format != ENDPOINT and one.refresh != payload["refresh"]
+    ]
+    source = loops.loop(connection, loop.name).source
+    beside = payload.get("compared", {}).get("other", {})  # what was trained only to compare
+    spent = payload["training"]["cpu_seconds"] + beside.get("cpu_seconds", 0.0)
+    facts = {
+        "replaces": payload["parent"],  # the champion of then, whether it is continued or not
+        "code": sha256(source.encode()).hexdigest()[:16] if source else None,  # of the loop file's text
+        "otherwise": counterfactual(payload["mode"], earlier, beside=beside),
+        "energy": energy(spent, parts.power),
+    }
+    return kept | msgspec.to_builtins({name: fact for name, fact in facts.items() if fact is not None})  # type: ignore[no-any-return]
+
+
+def _comparison_decision(loop: Loop, payload: Payload) -> Decision:
+    compared = {name: fact for name, fact in payload["compared"].items() if name != "other"}
+    return Decision(
+        id=f"{payload['refresh']}-compare", loop=loop.name, at=payload["as_of"], kind="compare",
+        outcome=compared["taken"], rule={"take_above": payload["plan"]["take_above"]}, evidence=compared,
+        why=compared["why"], by="rule", refresh=payload["refresh"],
+    )  # fmt: skip
+
+
 def gate(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
     """Judge the new version by the loop's gates: adds `gate` and `why`. `refused` unless all pass."""
     check, fresh_metrics = _check(parts, loop, payload)
     outcome, reports = judge_all(loop.gates, check)
+    changed = forgetting(check, metric=loop_metric(loop), task=loop.label.task)
     decided = Decision(
         id=f"{payload['refresh']}-gate", loop=loop.name, at=micros(now), kind="gate", outcome=outcome,
         version=payload["version"], rule={"gates": [report.gate for report in reports]},
         evidence={
             "reports": [msgspec.to_builtins(report.evidence) for report in reports],
             "fresh": fresh_metrics,
-        },
+        } | ({} if changed is None else {"forgetting": msgspec.to_builtins(changed)}),
         why="\n".join(report.why for report in reports) or "the loop has no gates", by="gates",
         refresh=payload["refresh"],
     )  # fmt: skip
@@ -203,7 +143,7 @@ def gate(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepRe
 
 
 def _check(parts: Parts, loop: Loop, payload: Payload) -> tuple[Check, dict[str, Any]]:
-    snapshot, source = _snapshot(parts, payload), parts.source(loop.name)
+    snapshot, source = snapshot_of(parts, payload["snapshot"]), parts.source(loop.name)
     fresh = read_holdout(snapshot, source, loop.label)
     past = _past(parts, loop, snapshot)
     challenger = parts.model(loop.name, payload["version"])
@@ -247,14 +187,16 @@ def trial(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepR
             return StepResult("done", payload | {"trial": None})
         begun = begin_trial(parts, loop, payload["version"], refresh=payload["refresh"], now=now)
         return StepResult("again", payload | {"trial": begun.id})
-    if known.state == "open":
+    if known.state == "open" and not known.watching:
         known = reconcile_trial(parts, loop, known, now=now)
-    return StepResult(_code_of(known.state), payload)
+    return StepResult(_code_of(known), payload)
 
 
-def _code_of(stands: TrialState | None) -> Code:
-    """What a trial in this state means for the refresh."""
-    return "again" if stands == "open" else "done" if stands == "promoted" else "refused"
+def _code_of(known: Trial | None) -> Code:
+    """What a trial means for its refresh: one whose challenger was promoted and is watched is won."""
+    if known is None or known.state in ("rolled_back", "stopped"):
+        return "refused"
+    return "again" if known.state == "open" and not known.watching else "done"
 
 
 def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> StepResult:
@@ -265,7 +207,7 @@ def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime)
         parts.fence(connection)
         if payload.get("trial") is not None:
             known = state.find_trial(connection, payload["trial"])
-            return StepResult(_code_of(None if known is None else known.state), payload)
+            return StepResult(_code_of(known), payload)
         if payload.get("gate") != "pass":
             return StepResult("refused", payload)
         if decisions(connection, loop.name, kind="promote", refresh=payload["refresh"]):
@@ -278,14 +220,3 @@ def promote_proven(parts: Parts, loop: Loop, payload: Payload, *, now: datetime)
         promote(connection, loop.name, version, decided, now=at)
         publish_routes(connection, loop.name, trial=None, now=at)
     return StepResult("done", payload)
-
-
-def _snapshot(parts: Parts, payload: Payload) -> Snapshot:
-    with parts.database.read() as connection:
-        return msgspec.convert(snapshots.snapshot(connection, payload["snapshot"]).definition, Snapshot)
-
-
-def _artifact(parts: Parts, loop: Loop, number: int) -> ModelArtifact:
-    with parts.database.read() as connection:
-        digest = versions.version(connection, loop.name, number).artifact
-    return ModelArtifact.from_files(parts.artifacts.get(digest))

@@ -19,11 +19,11 @@ def surgery_in(files: Files) -> dict[str, Any]:
     return {} if proof is None else {"surgery": msgspec.to_builtins(proof)}
 
 
-def can_grow(loop: Loop, encoder: Encoder) -> bool:
-    """Whether a champion that takes what `encoder` gives could be grown to this loop's features.
+def can_grow(loop: Loop, encoder: Encoder, format: str) -> bool:
+    """Whether a champion of this format that takes what `encoder` gives could be grown to this loop's features.
 
     It can where nothing that it takes is gone or has another type, and the learner grows.
     """
     now = {(name, kind) for name, kind, _ in loop.schema.features}
     kept = {(name, kind) for name, kind, _ in encoder.features} <= now
-    return kept and isinstance(loop.learner, Grows) and loop.learner.grows
+    return kept and format == loop.learner.format and isinstance(loop.learner, Grows) and loop.learner.grows

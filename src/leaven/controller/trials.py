@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from leaven.controller import state
+from leaven.controller.moves import end_trial, move
 from leaven.controller.parts import Parts
-from leaven.controller.promotion import promote, publish_routes
+from leaven.controller.promotion import publish_routes
 from leaven.controller.self_testing import salt_for
 from leaven.duration import instant, micros
 from leaven.experiments.evidence import Evidence
+from leaven.experiments.showing import shown
 from leaven.experiments.stage import Stage, Traffic
-from leaven.experiments.trial import Action, Trial, TrialState, evidence_digest, reconcile, steps_of
+from leaven.experiments.trial import (
+    NO_STAGES,
+    Action,
+    Trial,
+    ends_in_promotion,
+    evidence_digest,
+    reconcile,
+    stands_in_the_way,
+    steps_of,
+    superseded,
+)
 from leaven.loop import Loop
 from leaven.registry import aliases, decisions, loops
 from leaven.registry.decisions import Decision, record
@@ -26,6 +39,8 @@ def begin_trial(
     parts: Parts, loop: Loop, challenger: int, *, refresh: str | None, now: datetime, step: int = 0, by: str = "rule"
 ) -> Trial:
     """Open a trial of `challenger` against the champion and route it; one that was opened before is returned.
+
+    An open watch of the champion ends with that, by what it has seen so far.
 
     Raises:
         RefreshUnderWay: another trial of the loop is open.
@@ -38,11 +53,15 @@ def begin_trial(
         known = state.find_trial(connection, trial_id)
         if known is not None:
             return known
-        busy: Trial | state.Refresh | None = state.active_trial(connection, loop.name)
+        under_way = state.active_trial(connection, loop.name)
+        watch = under_way if under_way is not None and under_way.watching else None
+        busy: Trial | state.Refresh | None = under_way if watch is None else None
         if busy is None and refresh is None:  # a trial that a person asks for
             busy = state.active_refresh(connection, loop.name)
         if busy is not None:
             raise state.RefreshUnderWay(loop.name, busy.id, busy.state)
+        if watch is not None:
+            _end_watch(connection, loop, watch, challenger, now=now)
         champion = aliases.alias(connection, loop.name, "champion")
         assert champion is not None
         opened = Trial(trial_id, loop.name, str(challenger), str(champion), at, at, step=step, refresh=refresh,
@@ -51,7 +70,7 @@ def begin_trial(
         stage, _ = steps_of(loop.rollout)[step]
         decided = Decision(
             id=f"{trial_id}-begin", loop=loop.name, at=at, kind="trial", outcome="begin", version=challenger,
-            rule={"rollout": [repr(each) for each in loop.rollout]} | _question(loop),
+            rule={"rollout": [repr(each) for each in loop.rollout], "from": step} | _question(loop),
             evidence={"self_test": msgspec.to_builtins(tested)},
             why=f"version {challenger} begins with {stage!r}; {tested.why}",
             by=by, refresh=refresh, trial=trial_id,
@@ -86,14 +105,14 @@ def reconcile_trial(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) ->
     with parts.database.read() as connection:
         paused = loops.loop(connection, loop.name).paused
     # A paused loop still rolls back, but nothing moves forward; the look is spent all the same.
-    if action.do == "hold" or (paused and action.do in ("advance", "promote")):
-        return _hold(parts, trial, action, before, evidence, now=now)
+    if action.do == "hold" or stands_in_the_way(trial, action, paused=paused):
+        return _hold(parts, loop, trial, action, before, evidence, now=now)
     with parts.write() as connection:
         parts.fence(connection)
         current = state.find_trial(connection, trial.id)
         if current != trial:  # somebody was faster: a person, or an earlier life of this controller
             return current if current is not None else trial
-        state.keep_evidence(connection, trial, evidence, now=micros(now))
+        _keep(connection, loop, trial, action, evidence, now=now)
         return _act(connection, loop, trial, action, evidence, metric=metric, now=now)
 
 
@@ -106,7 +125,7 @@ def _changed(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) -> Trial 
     asked = begun[0].rule if begun else {}
     edited = [name for name, now_written in _question(loop).items() if asked.get(name, now_written) != now_written]
     edited += ["rollout"] if rollout != repr(list(loop.rollout)) else []
-    if not edited and champion == int(trial.champion):
+    if not edited and champion == int(trial.challenger if trial.watching else trial.champion):
         return None
     parts_edited = f"the loop's {' and '.join(edited)} {'was' if len(edited) == 1 else 'were'} edited"
     why = parts_edited if edited else "the champion was changed"
@@ -121,7 +140,8 @@ def _changed(parts: Parts, loop: Loop, trial: Trial, *, now: datetime) -> Trial 
         if current is None or current.state != "open":
             return current or trial
         record(connection, decided)
-        return end_trial(connection, current, "stopped", decided, now=at)
+        # A challenger that was promoted before stays champion: nothing was found against it.
+        return end_trial(connection, current, "promoted" if current.watching and edited else "stopped", decided, now=at)
 
 
 def _evidence(
@@ -140,8 +160,28 @@ def _evidence(
     return before, stage.observe(step, traffic, before)
 
 
+def _keep(
+    connection: Connection, loop: Loop, trial: Trial, action: Action, evidence: Evidence, *, now: datetime
+) -> None:
+    """Keep what the step has seen, and how its estimates stand at this look."""
+    if action.rule == NO_STAGES:
+        return
+    state.keep_evidence(connection, trial, evidence, now=micros(now))
+    stage, step = steps_of(loop.rollout)[trial.step]
+    metric = stage.metric or default_metric(loop.label.task)
+    rows = tuple(row for row in shown(stage, step, evidence, look=action.look, metric=metric) if row.low is not None)
+    state.keep_look(connection, trial, state.Look(trial.step, micros(now), action.look, action.do, rows))
+
+
 def _hold(
-    parts: Parts, trial: Trial, action: Action, before: Evidence | None, evidence: Evidence, *, now: datetime
+    parts: Parts,
+    loop: Loop,
+    trial: Trial,
+    action: Action,
+    before: Evidence | None,
+    evidence: Evidence,
+    *,
+    now: datetime,
 ) -> Trial:
     if evidence == before:
         return trial
@@ -153,7 +193,7 @@ def _hold(
         current = state.find_trial(connection, trial.id)
         if current != trial:
             return current if current is not None else trial
-        state.keep_evidence(connection, trial, evidence, now=micros(now))
+        _keep(connection, loop, trial, action, evidence, now=now)
         if held != trial:
             state.save_trial(connection, held, now=micros(now))
     return held
@@ -162,43 +202,49 @@ def _hold(
 def _act(
     connection: Connection, loop: Loop, trial: Trial, action: Action, evidence: Evidence, *, metric: str, now: datetime
 ) -> Trial:
-    at, challenger = micros(now), int(trial.challenger)
+    judged = action.rule != NO_STAGES
     decided = Decision(
-        id=f"{trial.id}-{action.step}-{action.do}", loop=loop.name, at=at, kind="trial", outcome=action.do,
-        version=challenger,
-        rule={
-            "stage": action.rule, "step": _step_of_stage(loop.rollout, action.step), "look": action.look,
-            "elapsed": at - trial.since, "metric": metric, "last": action.step == len(steps_of(loop.rollout)) - 1,
-        },
-        evidence=msgspec.to_builtins(evidence), why=action.why, by="rule", refresh=trial.refresh, trial=trial.id,
+        id=f"{trial.id}-{action.step}-{action.do}", loop=loop.name, at=micros(now), kind="trial", outcome=action.do,
+        version=int(trial.challenger),
+        rule=_rule(loop, trial, action.look, metric=metric, now=now) if judged else {"stages": []},
+        evidence=msgspec.to_builtins(evidence) if judged else {}, why=action.why, by="rule", refresh=trial.refresh,
+        trial=trial.id,
     )  # fmt: skip
-    if action.do == "advance":
-        record(connection, decided)
-        moved = msgspec.structs.replace(trial, step=trial.step + 1, since=at, looks=0, seen="")
-        state.save_trial(connection, moved, now=at)
-        publish_routes(connection, loop.name, trial=moved, rollout=tuple(loop.rollout), now=at)
-        return moved
-    if action.do == "promote":
-        promote(connection, loop.name, challenger, decided, now=at)
-        return end_trial(connection, trial, "promoted", decided, now=at)
-    record(connection, decided)
-    return end_trial(connection, trial, "rolled_back" if action.do == "roll_back" else "stopped", decided, now=at)
+    return move(connection, trial, loop.rollout, action.do, decided, now=micros(now))
 
 
-def end_trial(connection: Connection, trial: Trial, outcome: TrialState, decided: Decision, *, now: int) -> Trial:
-    """Close a trial, with the refresh that it belongs to, and route its units back; the decision is recorded."""
-    ended = msgspec.structs.replace(trial, state=outcome)
-    state.save_trial(connection, ended, now=now)
-    if aliases.alias(connection, trial.loop, "challenger") == int(trial.challenger):
-        aliases.set_alias(connection, trial.loop, "challenger", None, decision=decided.id, at=now)
-    if trial.refresh is not None:
-        proving = state.refresh(connection, trial.refresh)
-        if proving.state in state.ACTIVE:
-            result: state.RefreshState = "promoted" if outcome == "promoted" else "rejected"
-            result = "cancelled" if proving.state == "cancelling" else result
-            state.save_refresh(connection, msgspec.structs.replace(proving, state=result), now=now)
-    publish_routes(connection, trial.loop, trial=None, now=now)
-    return ended
+def _rule(loop: Loop, trial: Trial, look: int, *, metric: str, now: datetime) -> dict[str, Any]:
+    """All that a verdict on the present step rests on beside its evidence, so that it can be judged again."""
+    stage, step = steps_of(loop.rollout)[trial.step]
+    rule = {
+        "stage": repr(stage), "step": _step_of_stage(loop.rollout, trial.step), "look": look,
+        "elapsed": max(0, micros(now) - trial.since), "metric": metric,
+        "last": ends_in_promotion(loop.rollout, trial.step),
+    }  # fmt: skip
+    return rule | ({"routes": {"kind": step.kind, "share": step.share}} if step.holds else {})
+
+
+def _end_watch(connection: Connection, loop: Loop, watch: Trial, challenger: int, *, now: datetime) -> None:
+    """End an open watch for the trial of another challenger, by what was seen at the last look at it."""
+    if state.trial_rollout(connection, watch.id) != repr(list(loop.rollout)):
+        rule, why, seen = {}, superseded("the rollout was edited meanwhile", challenger), None
+    else:
+        stage, step = steps_of(loop.rollout)[watch.step]
+        seen = state.kept_evidence(connection, watch.id, watch.step)
+        evidence = stage.evidence() if seen is None else msgspec.convert(seen, stage.evidence)
+        metric = default_metric(loop.label.task)
+        rule = _rule(loop, watch, max(1, watch.looks), metric=metric, now=now) | {"superseded_by": challenger}
+        verdict = stage.judge(
+            step, evidence, elapsed=timedelta(microseconds=rule["elapsed"]), look=rule["look"],
+            metric=stage.metric or metric,
+        )  # fmt: skip
+        why, seen = superseded(verdict.why, challenger), msgspec.to_builtins(evidence)
+    decided = Decision(
+        id=f"{watch.id}-{watch.step}-keep", loop=loop.name, at=micros(now), kind="trial", outcome="keep",
+        version=int(watch.challenger), rule=rule, evidence=seen or {}, why=why, by="rule", refresh=watch.refresh,
+        trial=watch.id,
+    )  # fmt: skip
+    move(connection, watch, loop.rollout, "keep", decided, now=micros(now))
 
 
 def _step_of_stage(rollout: Sequence[Stage], step: int) -> int:

@@ -6,6 +6,7 @@ those on record.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -13,14 +14,19 @@ import msgspec
 from leaven.duration import instant
 from leaven.experiments import MAKERS, Stage
 from leaven.experiments.evidence import Evidence
-from leaven.gates import Gate, GateEvidence, NotWorse, Sane, joint_outcome
+from leaven.experiments.trial import follows, superseded
+from leaven.gates import Churn, Gate, GateEvidence, NotWorse, Sane, joint_outcome
 from leaven.monitoring.signal import Signal
 from leaven.registry.decisions import Decision
 from leaven.stats.intervals import Interval
+from leaven.training import Hybrid, Stateful, Stateless
+from leaven.training.plans import Plan, PlanHistory
+from leaven.training.rebuilding import Compared, taken_of
 from leaven.triggers import Drops, Every, Facts, LabelsGrow, Trigger
 from leaven.values import from_written
 
-_GATES = {"NotWorse": NotWorse, "Sane": Sane}
+_GATES = {"NotWorse": NotWorse, "Sane": Sane, "Churn": Churn}
+_PLANS = {"Stateless": Stateless, "Stateful": Stateful, "Hybrid": Hybrid}
 _TRIGGERS = {"Every": Every, "LabelsGrow": LabelsGrow, "Drops": Drops}
 
 
@@ -32,6 +38,13 @@ def judged_again(decision: Decision) -> tuple[str, str] | None:
         return _trial(decision)
     if decision.kind == "trigger" and "trigger" in decision.rule:
         return _trigger(decision)
+    if decision.kind == "plan" and decision.rule.get("plan", "").partition("(")[0] in _PLANS:
+        plan: Plan = from_written(decision.rule["plan"], _PLANS)
+        choice = plan.choose(msgspec.convert(decision.evidence, PlanHistory))
+        return choice.mode, choice.why
+    if decision.kind == "compare" and "take_above" in decision.rule:
+        compared = msgspec.convert(decision.evidence, Compared)
+        return taken_of(compared.share, decision.rule["take_above"]), compared.why
     return None
 
 
@@ -46,16 +59,14 @@ def _gates(decision: Decision) -> tuple[str, str]:
 def _trial(decision: Decision) -> tuple[str, str]:
     rule = decision.rule
     stage: Stage = from_written(rule["stage"], MAKERS)
-    step = stage.steps()[rule["step"]]
+    step = replace(stage.steps()[rule["step"]], **rule.get("routes", {}))
     evidence: Evidence = msgspec.convert(decision.evidence, stage.evidence)
     metric = stage.metric or rule["metric"]
     elapsed = timedelta(microseconds=rule["elapsed"])
     verdict = stage.judge(step, evidence, elapsed=elapsed, look=rule["look"], metric=metric)
-    if verdict.outcome == "advance":
-        return ("promote" if rule["last"] else "advance"), verdict.why
-    if verdict.outcome in ("hold", "promote"):
-        return verdict.outcome, verdict.why
-    return ("roll_back" if step.kind == "canary" else "stop"), verdict.why
+    if "superseded_by" in rule and verdict.outcome in ("hold", "advance"):
+        return "keep", superseded(verdict.why, rule["superseded_by"])
+    return follows(verdict, step, last=rule["last"]), verdict.why
 
 
 def _trigger(decision: Decision) -> tuple[str, str]:

@@ -8,7 +8,7 @@ proves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -32,6 +32,8 @@ class Stretch(msgspec.Struct, frozen=True):
     rows: int | None = None
     by: Stratum | None = None
     arms: Arms = "all"
+    half_life: int | None = None  # microseconds
+    balance: float | None = None  # share of label 1
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -98,7 +100,7 @@ def define_snapshot(
     """
     return Snapshot(
         loop=loop,
-        stretches=tuple(Stretch(micros(p.span.start), micros(p.span.end), p.rows, p.by, p.arms) for p in parts),
+        stretches=tuple(_stretch(part) for part in parts),
         holdout=None if holdout is None else Stretch(micros(holdout.start), micros(holdout.end)),
         label=repr(rule),
         as_of=micros(as_of),
@@ -108,6 +110,17 @@ def define_snapshot(
         tombstones_mark=marks.tombstones,
         lineage=tuple(lineage) if any(part.arms == "own" for part in parts) else (),
     )
+
+
+def _stretch(part: Part) -> Stretch:
+    life = None if part.half_life is None else part.half_life // timedelta(microseconds=1)
+    return Stretch(micros(part.span.start), micros(part.span.end), part.rows, part.by, part.arms, life, part.balance)
+
+
+def unsampled(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot of all rows in the same stretches."""
+    whole = tuple(Stretch(each.start, each.end, arms=each.arms) for each in snapshot.stretches)
+    return msgspec.structs.replace(snapshot, stretches=whole, rows=0, digest="", served={})
 
 
 def taken(definition: Snapshot, examples: Examples) -> Snapshot:
@@ -178,8 +191,15 @@ def _read(stretch: Stretch, snapshot: Snapshot, source: ExampleSource, rule: Lab
     if stretch.arms != "all":
         by = examples.predictions
         examples = examples.take(served_by(by.arm, by.version, stretch.arms, lineage=snapshot.lineage))
-    part = Part(span, stretch.rows, stretch.by)
-    return examples.take(chosen(examples.predictions.id, examples.predictions.at, part, seed=snapshot.seed))
+    life = None if stretch.half_life is None else timedelta(microseconds=stretch.half_life)
+    part = Part(span, stretch.rows, stretch.by, half_life=life, balance=stretch.balance)
+    return examples.take(kept_of(examples, part, seed=snapshot.seed))
+
+
+def kept_of(examples: Examples, part: Part, *, seed: int) -> NDArray[np.intp]:
+    """Return the positions of the examples that `part` keeps, ascending, whatever it samples by."""
+    served = examples.predictions
+    return chosen(served.id, served.at, part, seed=seed, label=examples.labels.value, features=served.features)
 
 
 def _once(found: Sequence[Examples]) -> Examples:

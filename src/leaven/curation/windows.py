@@ -1,35 +1,41 @@
-"""Which examples does a refresh learn from?"""
+"""Which stretches of the log does a refresh learn from, and whose rows?"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.curation.drawing import balanced, in_turn, keys, strata
 from leaven.duration import duration
 from leaven.errors import BadDefinition
 from leaven.events.columns import Column
+from leaven.events.labels import Task
 from leaven.events.source import Span
 from leaven.values import value
 
-Stratum = Literal["month", "week", "day"]
+Stratum = str  # "month", "week", "day", "label", "feature:NAME"
 Arms = Literal["all", "champion", "own"]
 _ARMS = ("all", "champion", "own")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One stretch of the log, whose rows count, and how many of them to keep (None: all), evenly over its strata."""
+    """One stretch of the log, whose rows count, and how many of them to keep (None: all), evenly over its strata.
+
+    With `half_life`, a row that is so much older is half as likely; with `balance`, that share of the rows has label 1.
+    """
 
     span: Span
     rows: int | None = None
     by: Stratum | None = None
     arms: Arms = "all"
+    half_life: timedelta | None = None
+    balance: float | None = None
 
 
 class Data(Protocol):
@@ -42,7 +48,9 @@ class Data(Protocol):
 
 @value
 class Recent:
-    """All examples of the latest stretch.
+    """All examples of the latest stretch; with `before`, of the stretch that ends so long before the newest ones.
+
+    `Recent("56d", before="7d")` leaves out the newest week.
 
     `arms` says by whom they were served, which matters where what is served decides what is learnt: two versions that
     learn from each other's rows grow alike, and a trial of one against the other measures too little.
@@ -58,14 +66,18 @@ class Recent:
     length: str
     _: KW_ONLY
     arms: Arms = "all"
+    before: str | None = None
 
     def __post_init__(self) -> None:
         duration(self.length, where="Recent(…)")
-        _check_arms("Recent", self.arms)
+        if self.before is not None:
+            duration(self.before, where="Recent(before=…)")
+        check_arms("Recent", self.arms)
 
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
-        """Return the one stretch that ends at `until`."""
-        return [Part(Span(until - duration(self.length), until), arms=self.arms)]
+        """Return the one stretch that ends at `until`, or `before` it."""
+        end = until if self.before is None else until - duration(self.before)
+        return [Part(Span(end - duration(self.length), end), arms=self.arms)]
 
     def __add__(self, other: Data) -> Data:
         return Both(self, other)
@@ -79,47 +91,11 @@ class AllHistory:
     arms: Arms = "all"
 
     def __post_init__(self) -> None:
-        _check_arms("AllHistory", self.arms)
+        check_arms("AllHistory", self.arms)
 
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
         """Return the one stretch from the oldest prediction to `until`."""
         return [Part(Span(min(first, until), until), arms=self.arms)]
-
-    def __add__(self, other: Data) -> Data:
-        return Both(self, other)
-
-
-@value
-class Sample:
-    """A number of examples from before the latest stretch, chosen by a hash of their ids.
-
-    `of` is written `"before 28d"`: everything older than that. With `by`, each month, week or day (UTC) gives an equal
-    number as far as it has them. `arms` as of `Recent`.
-    """
-
-    of: str
-    _: KW_ONLY
-    rows: int
-    by: Stratum | None = None
-    arms: Arms = "all"
-
-    def __post_init__(self) -> None:
-        self._age()
-        _check_arms("Sample", self.arms)
-        if not isinstance(self.rows, int) or self.rows < 1:
-            raise BadDefinition("Sample(rows=…)", f"{self.rows!r} is no number of rows", "Give 1 or more.")
-        if self.by not in (None, "month", "week", "day"):
-            raise BadDefinition("Sample(by=…)", f"{self.by!r} is no stratum", 'Use "month", "week" or "day".')
-
-    def _age(self) -> timedelta:
-        if not isinstance(self.of, str) or not self.of.startswith("before "):
-            raise BadDefinition("Sample(…)", f"{self.of!r} names no stretch", 'Write it as "before 28d".')
-        return duration(self.of.removeprefix("before "), where="Sample(…)")
-
-    def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
-        """Return the one stretch of what is older."""
-        end = until - self._age()
-        return [Part(Span(first, end), self.rows, self.by, self.arms)] if first < end else []
 
     def __add__(self, other: Data) -> Data:
         return Both(self, other)
@@ -135,6 +111,17 @@ class Both:
     def parts(self, *, until: datetime, first: datetime) -> Sequence[Part]:
         """Return the stretches of both."""
         return [*self.left.parts(until=until, first=first), *self.right.parts(until=until, first=first)]
+
+    @property
+    def shifts_probabilities(self) -> bool:
+        """Whether either choice draws rows by their label."""
+        return any(getattr(each, "shifts_probabilities", False) for each in (self.left, self.right))
+
+    def check_fits(self, *, features: Collection[str], task: Task, where: str) -> None:
+        """Refuse what either choice would refuse of a loop."""
+        for each in (self.left, self.right):
+            if hasattr(each, "check_fits"):
+                each.check_fits(features=features, task=task, where=where)
 
     def __add__(self, other: Data) -> Data:
         return Both(self, other)
@@ -159,34 +146,44 @@ def served_by(arm: Column, version: Column, arms: Arms, *, lineage: Collection[s
     return np.asarray(nobody | mine, dtype=bool)
 
 
-def _check_arms(name: str, arms: object) -> None:
+def check_arms(name: str, arms: object) -> None:
+    """Refuse what names no arms."""
     if arms not in _ARMS:
         raise BadDefinition(f"{name}(arms=…)", f"{arms!r} names no arms", f"Use one of {', '.join(map(repr, _ARMS))}.")
 
 
-def chosen(ids: Column, at: Column, part: Part, *, seed: int) -> NDArray[np.intp]:
+def chosen(
+    ids: Column,
+    at: Column,
+    part: Part,
+    *,
+    seed: int,
+    label: Column | None = None,
+    features: Mapping[str, Column] | None = None,
+) -> NDArray[np.intp]:
     """Return the positions of the examples that `part` keeps, ascending.
 
-    The choice depends on the ids, the times and the seed alone: not on their order, nor on chance.
+    The choice depends on the ids, the times, the seed and what `part` samples by: not on their order, nor on chance.
+
+    Args:
+        ids: Of the examples.
+        at: When each was served.
+        part: How many to keep, and how they are drawn.
+        seed: Another one draws others.
+        label: Needed where `part` balances, or samples by the label.
+        features: Needed where `part` samples by one.
+
+    Raises:
+        BadDefinition: what is needed was not given, or is not 0 or 1 where it must be.
     """
-    if part.rows is None or len(ids) <= part.rows:
+    if part.rows is None or (part.balance is None and len(ids) <= part.rows):
         return np.arange(len(ids))
-    drawn = np.array([_draw(example, seed) for example in ids.tolist()], dtype=np.uint64)
-    stratum = _strata(at, part.by)
-    order = np.lexsort((drawn, stratum))
-    starts = np.flatnonzero(np.r_[True, np.diff(stratum[order]) != 0])
-    # The place of each example within its stratum: taking places in turn draws evenly from all strata.
-    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    in_turn = order[np.lexsort((drawn[order], place))]
-    return np.sort(in_turn[: part.rows])
-
-
-def _draw(example: str, seed: int) -> int:
-    return int.from_bytes(blake2b(f"{seed}\0{example}".encode(), digest_size=8).digest())
-
-
-def _strata(at: Column, by: Stratum | None) -> NDArray[np.int64]:
-    if by is None:
-        return np.zeros(len(at), dtype=np.int64)
-    unit = {"month": "M", "week": "W", "day": "D"}[by]
-    return at.astype(f"datetime64[{unit}]").astype(np.int64)
+    if (part.by == "label" or part.balance is not None) and label is not None and not np.isin(label, (0, 1)).all():
+        raise BadDefinition("Sample(…)", "labels other than 0 and 1 are no classes", "Sample by time or a feature.")
+    key = keys(ids, at, seed=seed, half_life=part.half_life)
+    stratum = strata(part.by, at, label, features)
+    if part.balance is None:
+        return in_turn(key, stratum, part.rows)
+    if label is None:
+        raise BadDefinition(f"balance={part.balance}", "labels are not looked at here", "Sample without balance here.")
+    return balanced(key, stratum, label, rows=part.rows, share=part.balance)

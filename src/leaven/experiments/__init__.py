@@ -7,10 +7,12 @@ from leaven.events.labels import Happens, Label
 from leaven.experiments.ab_metrics import Failures, Guardrail, Latency, Outcome, Ratio
 from leaven.experiments.ab_test import ABTest
 from leaven.experiments.canary import Canary
+from leaven.experiments.holding import Approval, Pause
 from leaven.experiments.shadow import Shadow
 from leaven.experiments.stage import Stage
+from leaven.experiments.watch import Watch
 
-STAGES: dict[str, type[Stage]] = {stage.__name__: stage for stage in (Shadow, Canary, ABTest)}
+STAGES: dict[str, type[Stage]] = {stage.__name__: stage for stage in (Shadow, Canary, Pause, Approval, ABTest, Watch)}
 
 # Everything that a stage as written in a decision is made of.
 MAKERS: dict[str, Callable[..., Any]] = STAGES | {
@@ -21,12 +23,15 @@ __all__ = [
     "MAKERS",
     "STAGES",
     "ABTest",
+    "Approval",
     "Canary",
     "Failures",
     "Guardrail",
     "Latency",
     "Outcome",
+    "Pause",
     "Ratio",
     "Shadow",
     "Stage",
+    "Watch",
 ]

@@ -17,6 +17,7 @@ from leaven.experiments.ab_observe import observed
 from leaven.experiments.ab_reading import LEAST
 from leaven.experiments.ab_report import Report, report
 from leaven.experiments.evidence import Evidence
+from leaven.experiments.showing import Shown, from_result
 from leaven.experiments.stage import Step, Traffic
 from leaven.experiments.verdict import Verdict
 from leaven.stats.metrics import default_metric
@@ -180,6 +181,12 @@ class ABTest:
     def report(self, evidence: ABEvidence, *, metric: str) -> Report:
         """Return how all metrics stand, for people; `metric` is the task's own loss."""
         return report(self.design(metric), evidence)
+
+    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
+        """Return the rows of evidence that a person reads."""
+        assert isinstance(evidence, ABEvidence)
+        lines = self.report(evidence, metric=metric).lines
+        return tuple(from_result(line.result, level=1 - self.alpha) for line in lines)
 
     def design(self, metric: str) -> Design:
         """Return the settings with the metrics resolved; `metric` is the task's own loss."""

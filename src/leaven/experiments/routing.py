@@ -11,11 +11,14 @@ import msgspec
 from leaven.experiments.assignment import POSITIONS, threshold
 from leaven.loop import Schema
 
+CANARY = "canary"  # the arm of a challenger that serves
+HOLDBACK = "holdback"  # the arm of units that are left with the old champion after a promotion
+
 
 class ArmRoute(msgspec.Struct, frozen=True):
     """One arm: the units at positions [low, high) get `version`, whose artifact has this digest."""
 
-    arm: str  # "champion" or "canary"
+    arm: str  # "champion", "canary" or "holdback"
     version: str
     artifact: str
     low: int
@@ -66,12 +69,24 @@ class RoutingTable(msgspec.Struct, frozen=True):
 
 
 def arms_for(
-    champion: tuple[str, str], canary: tuple[str, str] | None = None, *, share: float = 0.0
+    champion: tuple[str, str],
+    canary: tuple[str, str] | None = None,
+    *,
+    share: float = 0.0,
+    holdback: tuple[str, str] | None = None,
+    held: float = 0.0,
 ) -> tuple[ArmRoute, ...]:
-    """Return the arms of a champion alone, or with a canary on the first `share` of all positions.
+    """Return the arms of a champion alone, with a canary on the first `share` of all positions, a holdback on the last.
 
-    The canary's range always starts at 0, so a ramp only ever adds units to it.
+    The canary's range always starts at 0, so a ramp only ever adds units to it. The holdback's always ends with the
+    last position, so it has units that no canary of up to `1 - held` had before.
     """
     edge = threshold(share) if canary is not None else 0
-    serving = ArmRoute("champion", *champion, edge, POSITIONS)
-    return (serving,) if canary is None or edge == 0 else (ArmRoute("canary", *canary, 0, edge), serving)
+    end = POSITIONS - (threshold(held) if holdback is not None else 0)
+    ranges = ((CANARY, canary, 0, edge), ("champion", champion, edge, end), (HOLDBACK, holdback, end, POSITIONS))
+    # The champion stays among them even where a canary has all units: it stands in for one that fails.
+    return tuple(
+        ArmRoute(arm, *version, low, high)
+        for arm, version, low, high in ranges
+        if version is not None and (low < high or arm == "champion")
+    )

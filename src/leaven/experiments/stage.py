@@ -18,10 +18,16 @@ from leaven.experiments.verdict import Verdict
 class Step:
     """One step of a stage: what it routes, for how long at least and at most."""
 
-    kind: Literal["shadow", "canary"]
-    share: float  # of the units: shadowed, or served by the canary
+    kind: Literal["shadow", "canary", "wait", "watch"]  # what it routes; `wait` routes nothing
+    share: float  # of the units: shadowed, served by the canary, or left with the old champion
     at_least: timedelta
     at_most: timedelta
+    holds: bool = False  # it routes what the step before it does: `steps_of` fills in kind and share
+
+    @property
+    def serves(self) -> bool:
+        """Whether some units depend on the challenger's answers."""
+        return self.kind not in ("shadow", "wait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,12 @@ class Traffic:
         examples = self.source.examples(Span(self.since, self.now), self.label, as_of=self.now)
         version = examples.predictions.version  # late rows of a trial that has just ended are none of this one's
         return examples.take((version == self.challenger) | (version == self.champion))
+
+    def exposed(self) -> int:
+        """Return how many units the canary has answered since the trial began."""
+        begun = self.since if self.opened is None else self.opened
+        served = self.source.examples(Span(begun, self.now), self.label, as_of=self.now).predictions
+        return len(set(served.unit[(served.version == self.challenger) & (served.arm == "canary")].tolist()))
 
     def shadowed(self) -> Pairs:
         """Return the live answers that the challenger shadowed, with labels as of now."""

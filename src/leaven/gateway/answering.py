@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from leaven.errors import LeavenError
 
 Columns = dict[str, NDArray[Any]]  # by feature, all of one length; categories as objects, numbers as float64
+
+# Where a version answers: in this process; in one of its own; or in one of its own that gives way to everything else.
+Place = Literal["here", "apart", "aside"]
 
 
 class Answers(Protocol):

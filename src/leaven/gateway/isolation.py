@@ -240,7 +240,8 @@ class Isolated:
             self._fail(process, f"it did not answer within {self._seconds:g} s")
             done(ArmDown(self._why), self._seconds)
         except (OSError, EOFError):
-            self._fail(process, f"its process failed: {process.ended()}")
+            how = await loop.run_in_executor(None, process.ended)  # which may wait for up to a second
+            self._fail(process, f"its process failed: {how}")
             done(ArmDown(self._why), 0.0)
         else:
             self._pause = FIRST_PAUSE
@@ -248,7 +249,8 @@ class Isolated:
 
     def _fail(self, process: ModelProcess, why: str) -> None:
         """Kill the process, which may hang for ever or has ended, and start it again after a pause."""
-        process.kill()
+        # Its memory takes a while to be given back: whoever is served meanwhile is not to wait for that.
+        threading.Thread(target=process.kill, name="isolated", daemon=True).start()
         process.socket.close()
         self._why = why
         if self._closed:

@@ -2,7 +2,8 @@
 
 Every version that the table names is opened first, aside; then one assignment makes the table the one that requests
 take. A table with a version that cannot be opened is refused as a whole, and the one before it stays. The champion is
-opened in this process; a challenger apart, where it can hurt nobody. A version that is to take over from a champion and
+opened in this process; a challenger apart, where it can hurt nobody; one that only shadows aside, where it gives way as
+well: nobody waits for it. A version that is to take over from a champion and
 was never opened here is opened apart first, to see that it survives that.
 """
 
@@ -13,13 +14,13 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from leaven.errors import LeavenError
-from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
-from leaven.gateway.answering import Answerer
+from leaven.experiments.routing import HOLDBACK, RoutingTable
+from leaven.gateway.answering import Answerer, Place
 from leaven.gateway.serving import Serving
 from leaven.gateway.withdrawals import Withdrawal
 from leaven.loop import Schema
 
-Open = Callable[[str, Schema, bool], Answerer]  # artifact, schema, whether apart
+Open = Callable[[str, Schema, Place], Answerer]  # artifact, schema, where
 
 
 class TableRefused(LeavenError, RuntimeError):
@@ -40,14 +41,14 @@ class ModelHost:
     """Keeps what every loop is served with. Reading `serving` is free of locks; any thread may `install`."""
 
     def __init__(self, open_version: Open) -> None:
-        """Make a host that opens versions by `open_version(artifact, schema, apart)`."""
+        """Make a host that opens versions by `open_version(artifact, schema, place)`."""
         self.serving: dict[str, Serving] = {}
         self.withdrawn: dict[str, Withdrawal] = {}
         self._open = open_version
         # Weak: a version lives as long as a table, a request or a shadow's queue holds it, and is found while it does.
-        self._alive: WeakValueDictionary[tuple[str, bool], Answerer] = WeakValueDictionary()
+        self._alive: WeakValueDictionary[tuple[str, Place], Answerer] = WeakValueDictionary()
         self._lock = threading.Lock()
-        self._opening: dict[tuple[str, bool], threading.Lock] = {}
+        self._opening: dict[tuple[str, Place], threading.Lock] = {}
 
     def install(self, table: RoutingTable) -> bool:
         """Open and warm what `table` names, then let it serve; False where it is not to serve any more.
@@ -57,10 +58,8 @@ class ModelHost:
         Raises:
             TableRefused: a version cannot be opened; what served before still does.
         """
-        routes: tuple[ArmRoute | ShadowRoute, ...] = (*table.arms, *table.shadows)
-        challengers = {route.version for route in routes if route.artifact != table.champion.artifact}
         models = {
-            version: self._opened(table, version, artifact, apart=version in challengers)
+            version: self._opened(table, version, artifact, _place(table, version, artifact))
             for version, artifact in table.artifacts().items()
         }
         with self._lock:
@@ -90,18 +89,30 @@ class ModelHost:
         named = {artifact for serving in list(self.serving.values()) for artifact in serving.table.artifacts().values()}
         return sorted({artifact for artifact, _ in list(self._alive.keys())} - named)
 
-    def _opened(self, table: RoutingTable, version: str, artifact: str, *, apart: bool) -> Answerer:
+    def _opened(self, table: RoutingTable, version: str, artifact: str, place: Place) -> Answerer:
         with self._lock:
-            turn = self._opening.setdefault((artifact, apart), threading.Lock())
+            turn = self._opening.setdefault((artifact, place), threading.Lock())
         with turn:
-            known = self._alive.get((artifact, apart))
+            known = self._alive.get((artifact, place))
             if known is not None:
                 return known
             try:
-                if not apart and table.loop in self.serving and (artifact, True) not in self._alive:
-                    self._open(artifact, table.schema, True)
-                opened = self._open(artifact, table.schema, apart)
+                tried = any((artifact, elsewhere) in self._alive for elsewhere in ("apart", "aside"))
+                if place == "here" and table.loop in self.serving and not tried:
+                    self._open(artifact, table.schema, "apart")
+                opened = self._open(artifact, table.schema, place)
             except Exception as error:  # whatever a damaged or foreign artifact makes a library raise
                 raise TableRefused(table.loop, table.revision, version, f"{type(error).__name__}: {error}") from error
-            self._alive[artifact, apart] = opened
+            self._alive[artifact, place] = opened
             return opened
+
+
+def _place(table: RoutingTable, version: str, artifact: str) -> Place:
+    """Where a version of this table is to answer."""
+    if artifact == table.champion.artifact:
+        return "here"
+    roles = {route.arm for route in table.arms if route.version == version}
+    if roles - {HOLDBACK}:
+        return "apart"
+    shadows = any(route.version == version for route in table.shadows)
+    return "aside" if shadows and not roles else "here"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.endpoints.asking import Asking
-from leaven.gateway.answering import Answerer, Answers
+from leaven.gateway.answering import Answerer, Answers, Place
 from leaven.gateway.batching import Batcher, InProcess
 from leaven.gateway.endpoint import EndpointArm
 from leaven.gateway.isolation import Isolated, ModelProcess
@@ -31,7 +31,7 @@ class Opener:
     def __init__(
         self,
         load: Callable[[str], Answers],
-        start: Callable[[str, Row], ModelProcess],
+        start: Callable[[str, Row, bool], ModelProcess],
         described: Callable[[str], Asking | ParametersArm | None] = lambda artifact: None,
         *,
         seconds: float,
@@ -43,7 +43,8 @@ class Opener:
 
         Args:
             load: Loads an artifact in this process, by its digest.
-            start: Starts a process that has loaded the artifact and has answered the row.
+            start: Starts a process that has loaded the artifact and has answered the row, and that gives way to
+                everything else on the machine or does not.
             described: Gives what asks the server that an artifact describes, or the parameters in it; None where it is
                 a model.
             seconds: That a call of a version apart may take.
@@ -57,14 +58,14 @@ class Opener:
         self._endpoints: weakref.WeakValueDictionary[str, EndpointArm] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
-    def __call__(self, artifact: str, schema: Schema, apart: bool) -> Answerer:
+    def __call__(self, artifact: str, schema: Schema, place: Place) -> Answerer:
         """Return what stands for the artifact; warmed, where it is a model."""
         found = self._without_model(artifact)
         if found is not None:
             return found
         row = dummy_row(schema)
-        if apart:
-            isolated = Isolated(lambda: self._start(artifact, row), seconds=self._seconds)
+        if place != "here":
+            isolated = Isolated(lambda: self._start(artifact, row, place == "aside"), seconds=self._seconds)
             batcher = Batcher(isolated, apart=None)
             weakref.finalize(batcher, isolated.close)  # with the last request or table that needs it
             return batcher

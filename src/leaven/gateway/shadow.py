@@ -18,6 +18,7 @@ from leaven.events.records import PredictionServed
 from leaven.experiments.assignment import POSITIONS
 from leaven.experiments.routing import ShadowRoute
 from leaven.gateway.answering import Answerer, Columns
+from leaven.gateway.refusals import Overloaded
 from leaven.gateway.rows import MAX_ROWS
 from leaven.gateway.serving import Answered, Prediction, Serving, ask, shadowed, take
 
@@ -38,8 +39,9 @@ class ShadowJob:
 class Shadows:
     """Answers jobs in the background of the event loop, a few at a time; `offer` never waits.
 
-    `counts` holds, in rows: answered, failed, dropped_full (the queue was full), dropped_late (the answer was not there
-    within the deadline), dropped_log (the event log was full), dropped_stopped.
+    Every row that is offered ends as one of these `counts`: answered, failed, dropped_full (the queue was full, or the
+    shadow's own), dropped_late (the answer was not there within the deadline), dropped_error (ours, see the messages),
+    dropped_stopped. Of those answered and failed, dropped_log are missing in the event log, which was full.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Shadows:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._answering[task]
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a shadow's answers could not be written down: %s", error, exc_info=error)
+            logger.error("a shadow's answers were lost: %s", error, exc_info=error)
         if not self._stopped:
             self._start_some()
 
@@ -128,18 +130,26 @@ class Shadows:
             # The record would carry the live answer's time, and readers may already count that time as complete.
             self.counts["dropped_late"] += len(job.live)
             return
+        except Overloaded:
+            self.counts["dropped_full"] += len(job.live)
+            return
         self._write_down(job, answered)
 
     def _write_down(self, job: ShadowJob, answered: Answered) -> None:
         for row, live in enumerate(job.live):
             failed = answered.errors[row]
-            kept = self._log.append(
-                PredictionServed(
-                    live.loop, live.id, live.at, live.unit, "shadow", "shadow", job.route.version,
-                    job.route.high / POSITIONS, None if failed is not None else float(answered.answers[row]),
-                    answered.seconds[row], live.table, failed,
-                )
-            )  # fmt: skip
+            try:
+                kept = self._log.append(
+                    PredictionServed(
+                        live.loop, live.id, live.at, live.unit, "shadow", "shadow", job.route.version,
+                        job.route.high / POSITIONS, None if failed is not None else float(answered.answers[row]),
+                        answered.seconds[row], live.table, failed,
+                    )
+                )  # fmt: skip
+            except Exception as error:  # whatever it is, the other rows of the job are not to go with it
+                self.counts["dropped_error"] += 1
+                logger.error("a shadow's answer could not be written down: %s", error, exc_info=error)
+                continue
             self.counts["failed" if failed is not None else "answered"] += 1
             if not kept:
                 self.counts["dropped_log"] += 1

@@ -38,6 +38,7 @@ class JobSheet(msgspec.Struct, frozen=True):
     mode: Mode
     seed: int
     encoder: Encoder
+    soft: bool = False  # whether labels of a binary task may lie between 0 and 1
 
 
 class ResultSheet(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ def _done(folder: Path) -> ResultSheet:
         what = f"the definition is {loop.digest} now, the job was made for {sheet.digest}"
         raise BadDefinition(sheet.loop_file, what, "Restart the controller, so that it runs the file as it is now.")
     with np.load(folder / DATA_FILE, allow_pickle=False) as rows:
-        data = TrainingSet(rows["matrix"], rows["label"], sheet.encoder, loop.schema)
+        data = TrainingSet(rows["matrix"], rows["label"], sheet.encoder, loop.schema, sheet.soft)
     parent = read_folder(folder / PARENT_FOLDER) if sheet.mode == "update" else None
     files = fit_or_update(loop.learner, data, mode=sheet.mode, parent=parent, seed=sheet.seed)
     write_folder(folder / MODEL_FOLDER, files)

@@ -114,7 +114,8 @@ def check_rows(learner: str, data: TrainingSet) -> None:
     """Refuse data that nothing can be learnt from.
 
     Raises:
-        CannotLearn: there are no rows, a label is missing or infinite, or a binary label has one class only.
+        CannotLearn: there are no rows, a label is missing or infinite, or a binary label has one class only or is
+            neither 0 nor 1 (where labels are soft: not between them).
     """
     label = data.label
     if data.matrix.shape != (len(label), len(data.encoder.features)):
@@ -128,10 +129,12 @@ def check_rows(learner: str, data: TrainingSet) -> None:
     if data.schema.task != "binary":
         return
     found = np.unique(label)
-    if not np.isin(found, (0.0, 1.0)).all():
-        raise CannotLearn(learner, f"a binary label has the values {found[:5].tolist()}", "Labels must be 0 or 1.")
+    fits = (found >= 0.0) & (found <= 1.0) if data.soft else np.isin(found, (0.0, 1.0))
+    if not fits.all():
+        allowed = "lie between 0 and 1" if data.soft else "be 0 or 1"
+        raise CannotLearn(learner, f"a binary label has the values {found[:5].tolist()}", f"Labels must {allowed}.")
     if len(found) < 2:
-        why = f"all {len(label)} labels are {int(found[0])}"
+        why = f"all {len(label)} labels are {found[0]:g}"
         raise CannotLearn(learner, why, "Wait for both outcomes, or widen the loop's data.")
 
 

@@ -186,7 +186,8 @@ def train_here(
 
 
 def _write_job(place: Path, job: TrainingJob) -> None:
-    sheet = JobSheet(str(job.loop_file.absolute()), job.loop, job.digest, job.mode, job.seed, job.data.encoder)
+    file = str(job.loop_file.absolute())
+    sheet = JobSheet(file, job.loop, job.digest, job.mode, job.seed, job.data.encoder, job.data.soft)
     (place / JOB_FILE).write_bytes(msgspec.json.encode(sheet))
     np.savez(place / DATA_FILE, matrix=job.data.matrix, label=job.data.label)
     if job.parent is not None:

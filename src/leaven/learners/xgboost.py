@@ -97,6 +97,11 @@ class XGBoost:
             raise BadDefinition("XGBoost", what, "Raise max_rounds or lower rounds.")
 
     @property
+    def soft_labels(self) -> bool:
+        """Always: the log loss that is fitted takes a share as it takes 0 and 1."""
+        return True
+
+    @property
     def format(self) -> str:
         """XGBoost's own binary JSON, which holds data only."""
         return "xgboost-ubj"

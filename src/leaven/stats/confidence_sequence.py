@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,15 +92,26 @@ def one_sided_evidence(z: ArrayLike, n: ArrayLike, *, spread: float) -> Floats:
     return evidence
 
 
-def one_sided_critical(n: int, *, alpha: float, planned: float) -> float:
-    """Return how many standard errors a one-sided bound lies from the estimate, at any time: infinite before `FEWEST`.
+@lru_cache(maxsize=4096)
+def one_sided_critical(n: float, *, alpha: float, planned: float, fewest: int = FEWEST) -> float:
+    """Return how many standard errors a one-sided bound lies from the estimate, at any time.
 
     Harm is shown when the estimate plus as many standard errors is below 0.
+
+    Args:
+        n: Units of both arms.
+        alpha: Error over all looks.
+        planned: Units at which the bound is tightest.
+        fewest: Units before which it is infinite; fewer than the default ask for Student's tails on top.
     """
+    if n < fewest:
+        return math.inf
     from scipy.optimize import brentq
 
-    if n < FEWEST:
-        return math.inf
-    spread = mixture(min(2 * alpha, 0.999), planned)
-    excess = lambda z: math.log(float(one_sided_evidence(z, n, spread=spread))) + math.log(alpha)  # noqa: E731
-    return float(brentq(excess, 0.0, 35.0, xtol=1e-10))
+    mixed = n * mixture(min(2 * alpha, 0.999), planned) + 1
+    share, least = 1 - 1 / mixed, math.log(mixed) / 2 - math.log(alpha)
+
+    def excess(z: float) -> float:  # of the logarithm of `one_sided_evidence`, for z of 0 or more
+        return z * z * share / 2 + math.log(math.erfc(-z * math.sqrt(share / 2))) - least
+
+    return float(brentq(excess, 0.0, math.sqrt(2 * least / share), xtol=1e-10))  # the two-sided bound is never nearer

@@ -1,5 +1,5 @@
-"""How a version is made: the Learner port, the encoding of features, and the plan (from scratch or onwards)."""
+"""How a version is made: the Learner port, the encoding of features, and the plan (from scratch, onwards, or both)."""
 
-from leaven.training.plans import Stateful, Stateless
+from leaven.training.plans import Hybrid, Stateful, Stateless
 
-__all__ = ["Stateful", "Stateless"]
+__all__ = ["Hybrid", "Stateful", "Stateless"]

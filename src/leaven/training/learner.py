@@ -36,6 +36,7 @@ class TrainingSet:
     label: NDArray[np.float64]  # shape (rows,), 0 or 1 for a binary task
     encoder: Encoder
     schema: Schema
+    soft: bool = False  # labels of a binary task may lie between 0 and 1, as answers of a model do
 
 
 class Model(Protocol):
@@ -50,6 +51,10 @@ class Learner(Protocol):
     """How a model is fitted from scratch and, where `stateful`, continued.
 
     `format` names how the files are to be read: `leaven.learners.load(format, files)` gives the model back.
+
+    Two attributes are optional: `soft_labels = True` says that labels of a binary task may lie between 0 and 1 (older
+    rows may then be labelled by the parent's answers); `reproduces_within` is the largest difference, as a share of the
+    answer, of a model that is made again from the same rows, seed and parent (0, the same bits, where it is not said).
     """
 
     @property

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from leaven.errors import LeavenError
 from leaven.storage.control.schema import metadata
 
-REVISIONS = ("0001", "0002", "0003", "0004")  # every step of `migrations/`, oldest first
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")  # every step of `migrations/`, oldest first
 FOLDER = Path(__file__).parent / "migrations"
 
 

@@ -247,6 +247,18 @@ trial_evidence = Table(
     Column("at", BigInteger, nullable=False),
 )
 
+# How the estimates of a step went, look by look; looks that lie close together for their age are left out.
+trial_looks = Table(
+    "trial_looks",
+    metadata,
+    Column("trial", Text, ForeignKey("trials.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("look", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("rows", Json, nullable=False),
+)
+
 # `unit` and `salt` go when the erasure is done: nothing then says whom it was about.
 erasures = Table(
     "erasures",
