@@ -12,6 +12,7 @@ import pytest
 from sklearn.linear_model import SGDClassifier
 
 from leaven import Feature
+from leaven.controller.reproducing import reproduce
 from leaven.controller.surgery import can_grow
 from leaven.events.source import Span
 from leaven.learners import LightGBM, ScikitLearn, XGBoost
@@ -71,6 +72,8 @@ def test_a_champion_is_grown_proven_updated_and_promoted_and_then_answers_better
     assert proof.operation == 'AddFeatures(["w"])'
     assert made.mode == "update"
     assert made.refresh in [one.id for one in driver.refreshes() if one.state == "promoted"]
+    again = reproduce(driver.parts, driver.loop, made.number)
+    assert again.equal, again.why
     champion = driver.alias("champion")
     assert champion is not None
     assert champion >= made.number
