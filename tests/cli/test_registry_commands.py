@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from leaven import Feature
@@ -17,6 +18,7 @@ from leaven.registry import aliases, loops, snapshots
 from leaven.registry.decisions import Decision, record
 from leaven.registry.snapshots import SnapshotRecord
 from leaven.storage.control.database import ControlDatabase
+from leaven.training.surgery import Difference, Proof
 from tests.control_databases import a_loop, a_version, migrated
 
 HOUR = 3_600_000_000
@@ -104,6 +106,18 @@ def test_a_version_tells_its_whole_story(said: Said):
                  "canary 234, champion 1,000",
                  "0.5000 (0.4500 to 0.5500)", "cpu_seconds 0.512", "[sane] answers", "now"):  # fmt: skip
         assert text in shown
+
+
+def test_what_was_done_to_a_parent_is_shown_with_its_proof(home: Path, said: Said):
+    proof = Proof('AddFeatures(["w"])', "its text", 512, "c0ffee", (Difference("float32", 0.0, 0.0, 1e-6),), True, True)
+    database = ControlDatabase(f"sqlite:///{home / 'control.db'}")
+    with database.write() as connection:
+        a_version(connection, definition_digest=CHANGED.digest, artifact="c" * 64, parent=2, refresh="r3", at=3 * HOUR,
+                  mode="update", lineage={"surgery": msgspec.to_builtins(proof)})  # fmt: skip
+    database.dispose()
+    shown = " ".join(said("show", "flights", "3").split())
+    assert f"surgery {proof}" in shown
+    assert "surgery" not in said("show", "flights", "2")
 
 
 def test_a_difference_is_named_part_by_part_and_only_where_there_is_one(said: Said):

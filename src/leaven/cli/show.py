@@ -22,6 +22,7 @@ from leaven.registry.aliases import AliasSpan
 from leaven.registry.decisions import Decision
 from leaven.registry.snapshots import SnapshotRecord
 from leaven.registry.versions import VersionRecord
+from leaven.training.surgery import Proof
 
 app = typer.Typer()
 
@@ -132,6 +133,8 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     training = version.lineage.get("training")
     if isinstance(training, dict):
         facts.append(("training", ", ".join(f"{name} {_short(value)}" for name, value in training.items())))
+    if "surgery" in version.lineage:
+        facts.append(("surgery", str(msgspec.convert(version.lineage["surgery"], Proof))))
     facts += _plan_facts(version.lineage)
     facts += [(name, text) for name, text in _forgetting_facts(story.decisions) if text]
     facts += [(name, measured(interval)) for name, interval in story.metrics.items()]

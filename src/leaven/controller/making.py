@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from leaven import __version__
 from leaven.controller.parts import Parts
 from leaven.controller.results import Payload, StepResult
+from leaven.controller.surgery import surgery_in
 from leaven.curation.snapshot import Snapshot, read_holdout, read_snapshot
 from leaven.duration import instant
 from leaven.events.columns import Examples, column_time
@@ -41,7 +42,8 @@ class Made:
 
 
 def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Cancelled) -> StepResult:
-    """Fit or update the model: adds `artifact`, `format`, `training` (what it took) and `environment`.
+    """Fit or update the model: adds `artifact`, `format`, `training` (what it took), `environment` and, where the
+    parent was given features first, `surgery`: the proof.
 
     Where the plan asked for a comparison, a model from scratch is fitted as well; adds `compared`, and the rest of the
     data is that of the one that was taken.
@@ -58,7 +60,7 @@ def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Cancelled) -
     return StepResult("done", payload | added | {
         "artifact": parts.artifacts.put(made.artifact.to_files()), "format": made.artifact.format,
         "training": made.cost, "environment": environment,
-    })  # fmt: skip
+    } | surgery_in(made.artifact.files))  # fmt: skip
 
 
 def make(

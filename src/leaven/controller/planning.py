@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from leaven.controller.parts import Parts
 from leaven.controller.results import Payload, StepResult
+from leaven.controller.surgery import can_grow
 from leaven.curation.snapshot import Snapshot, define_snapshot, read_snapshot, taken
 from leaven.curation.windows import Part
 from leaven.duration import instant
@@ -143,6 +144,7 @@ def _history(
     return PlanHistory(
         now, True, _as_of(connection, root), len(own) - 1, _uncompared(made),
         changed=changes(artifact.encoder, loop.schema, artifact.format, loop.learner.format),
+        grows=can_grow(loop, artifact.encoder, artifact.format),
         model_bytes=sum(len(content) for content in files.values()),
         gap=_latest_gap([version for version in made if version.number > root.number]),
     )  # fmt: skip

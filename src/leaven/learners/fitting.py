@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.learners.growing import grown_parent, with_proof
 from leaven.settings import limit_memory
 from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
@@ -53,14 +54,18 @@ class ResultSheet(msgspec.Struct, frozen=True):
 def fit_or_update(learner: Learner, data: TrainingSet, *, mode: Mode, parent: Files | None, seed: int) -> Files:
     """Return the files of a model fitted to `data`, or of the parent continued on it.
 
+    A parent that does not know all features of `data` is grown first; the proof of it is among the files.
+
     Raises:
         CannotLearn: the learner refuses the data or the parent, or an update has no parent.
+        NotProven: the grown parent answers something else.
     """
     if mode == "fit":
         return learner.fit(data, seed=seed)
     if parent is None:
         raise CannotLearn(type(learner).__name__, "an update was asked for without a parent", "Fit a version first.")
-    return learner.update(parent, data, seed=seed)
+    grown, proof = grown_parent(learner, parent, data)
+    return with_proof(learner.update(grown, data, seed=seed), proof)
 
 
 def libraries() -> dict[str, str]:

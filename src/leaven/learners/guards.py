@@ -64,6 +64,39 @@ def inputs_of(data: TrainingSet, *, made_by: str, content: bytes | None = None) 
     )
 
 
+def widened(inputs: Inputs, encoder: Encoder, *, content: bytes | None = None) -> Inputs:
+    """Return the description of the model that `inputs` describe, once it takes what `encoder` gives.
+
+    Args:
+        inputs: Of the model before.
+        encoder: What it takes now.
+        content: The model's own file, as of `inputs_of`.
+    """
+    categories = {name: (len(known), _digest(known)) for name, known in encoder.categories.items()}
+    sealed = "" if content is None else _sha256(content)
+    return msgspec.structs.replace(inputs, features=_name_and_type(encoder), categories=categories, content=sealed)
+
+
+def check_takes(learner: str, parent: Files, encoder: Encoder) -> Inputs:
+    """Return the parent's description if it takes what `encoder` gives, feature by feature and code by code.
+
+    Raises:
+        CannotLearn: it takes something else, or has no description.
+        ModelDamaged: the description cannot be read.
+    """
+    if INPUTS_FILE not in parent:
+        raise CannotLearn(learner, f"the parent has no {INPUTS_FILE}", _FRESH)
+    inputs = inputs_in(parent, learner)
+    if inputs.features != _name_and_type(encoder):
+        raise CannotLearn(learner, feature_change(inputs.features, _name_and_type(encoder)), _FRESH)
+    for name, (count, digest) in inputs.categories.items():
+        known = encoder.categories.get(name, ())
+        if len(known) != count or _digest(known) != digest:
+            why = f"the categories of feature {name!r} are not the parent's {count}"
+            raise CannotLearn(learner, why, f"Give the parent's own encoder. {_FRESH}")
+    return inputs
+
+
 def whole_file(files: Files, name: str, format: str) -> bytes | memoryview:
     """Return the file `name` if it is to the byte what its description says.
 
@@ -117,7 +150,7 @@ def check_continues(learner: str, parent: Files, data: TrainingSet, *, made_by: 
         raise CannotLearn(learner, f"the parent has no {INPUTS_FILE}", _FRESH)
     old = inputs_in(parent, learner)
     if old.features != _name_and_type(data.encoder):
-        raise CannotLearn(learner, _feature_change(old.features, _name_and_type(data.encoder)), _FRESH)
+        raise CannotLearn(learner, feature_change(old.features, _name_and_type(data.encoder)), _FRESH)
     if old.task != data.schema.task:
         raise CannotLearn(learner, f"the parent answers a {old.task} task, this is {data.schema.task}", _FRESH)
     if old.made_by != made_by:
@@ -179,7 +212,8 @@ def _digest(categories: Sequence[str]) -> str:
     return sha256(msgspec.json.encode(tuple(categories))).hexdigest()[:16]
 
 
-def _feature_change(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> str:
+def feature_change(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> str:
+    """Return in words how the features (name, type) of a parent differ from those of now."""
     gone, come = (
         [f"{n} ({t})" for n, t in old if (n, t) not in new],
         [f"{n} ({t})" for n, t in new if (n, t) not in old],

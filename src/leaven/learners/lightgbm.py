@@ -21,9 +21,20 @@ from numpy.typing import NDArray
 from leaven.errors import BadDefinition
 from leaven.learners.bounds import check_choice, check_count, check_share, check_weight, threads_for
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.guards import INPUTS_FILE, check_continues, check_prefix, check_rows, inputs_of, whole_file
+from leaven.learners.guards import (
+    INPUTS_FILE,
+    check_continues,
+    check_prefix,
+    check_rows,
+    check_takes,
+    inputs_of,
+    whole_file,
+    widened,
+)
+from leaven.learners.surgery_lightgbm import with_columns
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
+from leaven.training.surgery import Proof, change, places, prove, proven
 from leaven.values import value
 
 FORMAT = "lightgbm-text"
@@ -113,6 +124,32 @@ class LightGBM:
         _check_own_words(old, data)
         booster = (self._continued if self.update_by == "continue" else self._refitted)(old, data, seed)
         return self._files(booster, data)
+
+    @property
+    def grows(self) -> bool:
+        """Where updates append trees: leaves that are moved would never look at a new column."""
+        return self.update_by == "continue"
+
+    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+        """Return the parent's model with the columns of `new` in its text, and the proof that it answers as before.
+
+        Raises:
+            CannotLearn: the parent does not take `old`, or `new` does not hold all of it; updates would never use a
+                new column; or the text is of a version that was not tested.
+            ModelDamaged: the parent's file is not what was stored.
+            NotProven: the grown model answers something else.
+        """
+        if not self.grows:
+            why = 'update_by="refit" keeps every split, so a new feature would never be used'
+            raise CannotLearn("LightGBM", why, f'Use update_by="continue". {_FRESH}')
+        inputs, stands = check_takes("LightGBM", parent, old), places("LightGBM", old, new)
+        stored = bytes(whole_file(parent, _MODEL_FILE, FORMAT)).decode()
+        text = with_columns(stored, names=_columns(new), places=stands).encode()
+        grown = {_MODEL_FILE: text, INPUTS_FILE: widened(inputs, new, content=text).to_bytes()}
+        before = _answers(booster_in(parent), np.ascontiguousarray(probe[:, list(stands)]))
+        after = _answers(booster_in(grown), probe)
+        proof = prove(change(old, new), way="its text", probe=[probe], answers={"float64": (before, after)})
+        return grown, proven(proof)
 
     def _continued(self, old: Any, data: TrainingSet, seed: int) -> Any:
         """The parent's trees as they are, and more."""

@@ -15,9 +15,19 @@ from leaven.errors import BadDefinition, LeavenError
 from leaven.learners.bounds import check_count
 from leaven.learners.continuing import check_classes, go_on, why_not
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_in, inputs_of
-from leaven.training.encoding import Matrix
+from leaven.learners.guards import (
+    INPUTS_FILE,
+    check_continues,
+    check_rows,
+    check_takes,
+    inputs_in,
+    inputs_of,
+    widened,
+)
+from leaven.learners.surgery_scikit_learn import LINEAR, can_grow, with_columns
+from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
+from leaven.training.surgery import Proof, change, places, prove, proven
 from leaven.values import value
 
 _MODEL_FILE = "model.skops"
@@ -186,17 +196,46 @@ class ScikitLearn:
             raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
         return self._files(model, data)
 
+    @property
+    def grows(self) -> bool:
+        """Where the estimator is a linear one that goes on by `partial_fit`, behind one-hot categories."""
+        return self.stateful and can_grow(self.estimator, self.categories)
+
+    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+        """Return the parent's model with the columns of `new` at weights of zero, and the proof.
+
+        Raises:
+            CannotLearn: the estimator is none of those that can be grown, the parent does not take `old`, or `new` does
+                not hold all of it.
+            NotProven: the grown model answers something else.
+        """
+        if not self.grows:
+            why = f"{type(_last_step(self.estimator)).__name__} as it is set cannot be given columns"
+            mend = f'Fit a version from scratch, or use {" or ".join(LINEAR)} with categories="one-hot".'
+            raise CannotLearn("ScikitLearn", why, mend)
+        inputs, stands = check_takes("ScikitLearn", parent, old), places("ScikitLearn", old, new)
+        before = ScikitLearnModel(estimator_in(parent, self.trusted), inputs.task).predict(probe[:, list(stands)])
+        model = estimator_in(parent, self.trusted)
+        wider = with_columns(model, old=old, new=new, places=stands, probe=probe, prepare=_one_hot)
+        grown = {_MODEL_FILE: self._stored(wider), INPUTS_FILE: widened(inputs, new).to_bytes()}
+        after = ScikitLearnModel(estimator_in(grown, self.trusted), inputs.task).predict(probe)
+        way = "weights of zero"
+        return grown, proven(prove(change(old, new), way=way, probe=[probe], answers={"float64": (before, after)}))
+
     def _made_by(self) -> str:
         return f"{_written(self.estimator)}, {self.categories}"
 
     def _files(self, model: Any, data: TrainingSet) -> Files:
+        return {_MODEL_FILE: self._stored(model), INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes()}
+
+    def _stored(self, model: Any) -> bytes:
         import skops.io
 
-        stored = skops.io.dumps(model)
+        stored: bytes = skops.io.dumps(model)
         refused = _untrusted(stored, self.trusted)
         if refused:
             raise UntrustedTypes(refused)
-        return {_MODEL_FILE: stored, INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes()}
+        return stored
 
 
 class ScikitLearnModel:

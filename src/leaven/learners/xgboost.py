@@ -19,15 +19,36 @@ from numpy.typing import NDArray
 from leaven.errors import BadDefinition
 from leaven.learners.bounds import check_choice, check_count, check_share, check_weight, threads_for
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.guards import INPUTS_FILE, check_continues, check_prefix, check_rows, inputs_in, inputs_of
+from leaven.learners.guards import (
+    INPUTS_FILE,
+    Inputs,
+    check_continues,
+    check_prefix,
+    check_rows,
+    check_takes,
+    inputs_in,
+    inputs_of,
+    widened,
+)
+from leaven.learners.surgery_xgboost import (
+    Base,
+    Columns,
+    UnknownText,
+    base_files,
+    base_in,
+    kept_base,
+    with_columns,
+)
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
+from leaven.training.surgery import Proof, change, places, prove, proven
 from leaven.values import value
 
 _MODEL_FILE = "model.ubj"
 _OBJECTIVES = {"binary": "binary:logistic", "regression": "reg:squarederror"}
 _COLUMN_TYPES = {"category": "c", "float": "float", "int": "int", "bool": "i"}
 _PROBE_ROWS = 256
+_FRESH = "Fit a version from scratch instead."
 
 
 @value
@@ -110,26 +131,64 @@ class XGBoost:
         """
         check_rows("XGBoost", data)
         check_continues("XGBoost", parent, data, made_by=self._made_by(data))
-        old = booster_in(parent)
+        old, base = booster_in(parent), base_in(parent)
         _check_objective(old, data)
         _check_columns(old, data)
         # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
         old.set_attr(best_iteration=None, best_score=None)
-        booster = (self._continued if self.update_by == "continue" else self._refreshed)(old, data, seed)
-        return self._files(booster, data)
+        if self.update_by == "continue":
+            return {**self._files(self._continued(old, base, data, seed), data), **kept_base(parent)}
+        if base is not None:
+            why = 'update_by="refresh" would leave alone the model that the parent starts from'
+            raise CannotLearn("XGBoost", why, f'Use update_by="continue". {_FRESH}')
+        return self._files(self._refreshed(old, data, seed), data)
 
-    def _continued(self, old: Any, data: TrainingSet, seed: int) -> Any:
+    @property
+    def grows(self) -> bool:
+        """Where updates append trees: leaves fitted anew would never look at a new column."""
+        return self.update_by == "continue"
+
+    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+        """Return the parent's model with the columns of `new`, and the proof that it answers as before.
+
+        The columns are entered in the model's own text where its version was tested; elsewhere the parent stays whole
+        and an empty model of all columns starts from its margin.
+
+        Raises:
+            CannotLearn: the parent does not take `old`, or `new` does not hold all of it; updates would never use a
+                new column; or the parent was grown by its margin before.
+            NotProven: the grown model answers something else.
+        """
+        if not self.grows:
+            why = 'update_by="refresh" keeps every split, so a new feature would never be used'
+            raise CannotLearn("XGBoost", why, f'Use update_by="continue". {_FRESH}')
+        inputs = check_takes("XGBoost", parent, old)
+        columns = Columns(*_columns(new), places("XGBoost", old, new))
+        try:
+            files, way = _by_text(parent, columns), "its text"
+        except UnknownText as error:
+            files, way = _by_margin(parent, columns, inputs), f"the parent's margin, as {error.why}"
+        grown = {**files, INPUTS_FILE: widened(inputs, new).to_bytes()}
+        before, after = _answers_of(parent, probe[:, list(columns.places)]), _answers_of(grown, probe)
+        proof = prove(change(old, new), way=way, probe=[probe], answers={"float32": (before, after)})
+        return grown, proven(proof)
+
+    def _continued(self, old: Any, base: Base | None, data: TrainingSet, seed: int) -> Any:
         """The parent's trees as they are, and more."""
-        grown = old.num_boosted_rounds() + self.update_rounds
+        had = old.num_boosted_rounds()
+        grown = had + self.update_rounds
         if grown > self.max_rounds:
             why = f"an update would make {grown} trees, more than max_rounds={self.max_rounds}"
             raise CannotLearn("XGBoost", why, "Fit a version from scratch, or raise max_rounds.")
+        rows = _quantized(data)
+        if base is not None:
+            rows.set_base_margin(base.margin(data.matrix))
         booster = _library().train(
-            self._parameters(data, seed), _quantized(data), num_boost_round=self.update_rounds, xgb_model=old
+            self._parameters(data, seed), rows, num_boost_round=self.update_rounds, xgb_model=old
         )
-        probe = data.matrix[:_PROBE_ROWS]
-        kept = booster[: old.num_boosted_rounds()]
-        check_prefix("XGBoost", before=_answers(old, probe), after=_answers(kept, probe))
+        if had:
+            probe = data.matrix[:_PROBE_ROWS]
+            check_prefix("XGBoost", before=_answers(old, probe, base), after=_answers(booster[:had], probe, base))
         return booster
 
     def _refreshed(self, old: Any, data: TrainingSet, seed: int) -> Any:
@@ -173,12 +232,12 @@ class XGBoost:
 class XGBoostModel:
     """A booster as XGBoost's own package asks it; prediction is read-only, so threads may share it."""
 
-    def __init__(self, booster: Any) -> None:
-        self._booster = booster
+    def __init__(self, booster: Any, base: Base | None = None) -> None:
+        self._booster, self._base = booster, base
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
         """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
-        return _answers(self._booster, matrix)
+        return _answers(self._booster, matrix, self._base)
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
@@ -193,8 +252,8 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     from leaven.learners.direct.xgboost import NativeBooster, XGBoostRefused, library
 
     found = library()
-    if found is None:  # installed in a way of its own, or not at all
-        return XGBoostModel(booster_in(files))
+    if found is None or kept_base(files):  # installed in a way of its own, or not at all; or two models in one
+        return XGBoostModel(booster_in(files), base_in(files))
     try:
         booster = NativeBooster(found, _stored(files))
     except XGBoostRefused as error:
@@ -256,26 +315,54 @@ def _stored(files: Files) -> bytes | memoryview:
     return files[_MODEL_FILE]
 
 
-def _answers(booster: Any, matrix: Matrix) -> NDArray[np.float64]:
+def _answers(booster: Any, matrix: Matrix, base: Base | None = None) -> NDArray[np.float64]:
     if not len(matrix):
         return np.empty(0)
+    start = None if base is None else base.margin(matrix)
     # Names were checked when the model was made and the encoder fixes the order, so they are not compared per call.
-    answers: NDArray[np.float64] = booster.inplace_predict(matrix, validate_features=False).astype(np.float64)
-    return answers
+    answers = booster.inplace_predict(matrix, base_margin=start, validate_features=False)
+    return np.asarray(answers, dtype=np.float64)
+
+
+def _answers_of(files: Files, matrix: Matrix) -> NDArray[np.float64]:
+    return _answers(booster_in(files), np.ascontiguousarray(matrix), base_in(files))
+
+
+def _by_text(parent: Files, columns: Columns) -> dict[str, bytes | memoryview]:
+    """The parent's files with the columns in the model's own text."""
+    if kept_base(parent):
+        why = "the parent was given columns by its margin before, and one model cannot start from two"
+        raise CannotLearn("XGBoost", why, _FRESH)
+    changed = _library().Booster({"nthread": 1})
+    changed.load_model(bytearray(with_columns(bytes(booster_in(parent).save_raw("json")), columns)))
+    return {_MODEL_FILE: bytes(changed.save_raw("ubj"))}
+
+
+def _by_margin(parent: Files, columns: Columns, inputs: Inputs) -> dict[str, bytes | memoryview]:
+    """The parent's files as they are, and an empty model of all columns that starts from what the parent says."""
+    xgb = _library()
+    row = xgb.DMatrix(
+        np.zeros((1, len(columns.names))),
+        label=[0.0],
+        feature_names=list(columns.names),
+        feature_types=list(columns.kinds),
+    )
+    empty = xgb.train({"objective": _OBJECTIVES[inputs.task], "nthread": 1, "base_score": 0.5}, row, num_boost_round=0)
+    return {_MODEL_FILE: bytes(empty.save_raw("ubj")), **base_files(_stored(parent), columns.places)}
 
 
 def _check_objective(old: Any, data: TrainingSet) -> None:
     name = json.loads(old.save_config())["learner"]["objective"]["name"]
     if name != _OBJECTIVES[data.schema.task]:
         why = f"the parent's objective is {name}, this label needs {_OBJECTIVES[data.schema.task]}"
-        raise CannotLearn("XGBoost", why, "Fit a version from scratch instead.")
+        raise CannotLearn("XGBoost", why, _FRESH)
 
 
 def _check_columns(old: Any, data: TrainingSet) -> None:
     names, _ = _columns(data.encoder)
     if old.feature_names != names:  # refreshing would take them by position
         why = f"the parent's own columns are {', '.join(old.feature_names or ['unnamed'])}, not {', '.join(names)}"
-        raise CannotLearn("XGBoost", why, "Fit a version from scratch instead.")
+        raise CannotLearn("XGBoost", why, _FRESH)
 
 
 _AT_LEAST_ONE = ("rounds", "update_rounds", "max_rounds")

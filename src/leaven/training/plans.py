@@ -34,6 +34,7 @@ class PlanHistory(msgspec.Struct, frozen=True):
     updates: int = 0  # of that model until the champion
     uncompared: int = 0  # updates of the loop since one was last compared with a model from scratch
     changed: str = ""  # in what the loop no longer fits the champion, in words: its features, or the kind of model
+    grows: bool = False  # whether the learner can give the champion the features that came
     model_bytes: int = 0  # of the champion's files
     gap: Interval | None = None  # last measured since the rebuild: what an updated model loses more, as a share
 
@@ -166,7 +167,8 @@ class Hybrid:
     def _rebuilds(self, history: PlanHistory) -> str | None:
         """Why a version is fitted from scratch now, or None."""
         if "schema" in self.rebuild_on and history.changed:
-            return f"rebuilt, as {history.changed} since the champion"
+            other = ' (it would be grown if rebuild_on had no "schema")' if history.grows else ""
+            return f"rebuilt, as {history.changed} since the champion{other}"
         since = history.rebuilt_at
         if self.rebuild is not None and since is None:
             return "rebuilt, as it is not known when the champion's line was last fitted from scratch"
@@ -200,11 +202,12 @@ _FIRST = Choice("fit", "there is no version to go on from")
 
 def _onwards(history: PlanHistory) -> str:
     since = "" if history.rebuilt_at is None else f" since it was fitted on {history.rebuilt_at:%Y-%m-%d %H:%M} UTC"
-    return f"goes on from the champion, update {history.updates + 1}{since}"
+    grown = f", and is grown first, as {history.changed}" if history.changed else ""
+    return f"goes on from the champion, update {history.updates + 1}{since}{grown}"
 
 
 def _check_continues(plan: str, history: PlanHistory) -> None:
-    if not history.changed:
+    if not history.changed or history.grows:
         return
     from leaven.training.learner import CannotLearn
 

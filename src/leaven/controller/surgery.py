@@ -1,0 +1,29 @@
+"""What was done to a champion so that it could go on with features that it did not know?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from leaven.learners.growing import proof_in
+from leaven.loop import Loop
+from leaven.training.encoding import Encoder
+from leaven.training.learner import Files
+from leaven.training.surgery import Grows
+
+
+def surgery_in(files: Files) -> dict[str, Any]:
+    """Return what the lineage of a version with these files has to say of it: `surgery`, the proof, or nothing."""
+    proof = proof_in(files)
+    return {} if proof is None else {"surgery": msgspec.to_builtins(proof)}
+
+
+def can_grow(loop: Loop, encoder: Encoder, format: str) -> bool:
+    """Whether a champion of this format that takes what `encoder` gives could be grown to this loop's features.
+
+    It can where nothing that it takes is gone or has another type, and the learner grows.
+    """
+    now = {(name, kind) for name, kind, _ in loop.schema.features}
+    kept = {(name, kind) for name, kind, _ in encoder.features} <= now
+    return kept and format == loop.learner.format and isinstance(loop.learner, Grows) and loop.learner.grows

@@ -1,0 +1,61 @@
+"""A loop takes features that its champion does not know: how does the champion go on, all the same?
+
+Before the update, the parent is grown: it is given the new inputs without being trained, and must prove on the newest
+rows that it answers as before. The proof is kept beside the new version's files.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from leaven.learners.guards import INPUTS_FILE, Inputs, feature_change, inputs_in
+from leaven.training.encoding import Encoder
+from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
+from leaven.training.surgery import Grows, Proof, places, probe_rows, proven
+
+PROOF_FILE = "surgery.json"
+
+
+def grown_parent(learner: Learner, parent: Files, data: TrainingSet) -> tuple[Files, Proof | None]:
+    """Return the parent as it takes the features of `data`, and the proof; unchanged where it takes them already.
+
+    A parent that takes a feature that is gone or has another type is returned as it is: the update will refuse it.
+
+    Raises:
+        CannotLearn: the learner cannot grow this model.
+        NotProven: the grown model answers something else.
+        ModelDamaged: the parent's description cannot be read.
+    """
+    if INPUTS_FILE not in parent:
+        return parent, None
+    inputs = inputs_in(parent, type(learner).__name__)
+    now = tuple((name, kind) for name, kind, _ in data.encoder.features)
+    if inputs.features == now or not set(inputs.features) <= set(now):
+        return parent, None
+    if not isinstance(learner, Grows) or not learner.grows:
+        mend = "Fit a version from scratch (plan=Stateless(), or one that rebuilds), or use a learner that grows."
+        why = f"{feature_change(inputs.features, now)}, and it cannot grow a model that is fitted"
+        raise CannotLearn(type(learner).__name__, why, mend)
+    old = _encoder(inputs, data.encoder)
+    kept = set(places(type(learner).__name__, old, data.encoder))
+    new = [index for index in range(len(now)) if index not in kept]
+    files, proof = learner.grow(parent, old=old, new=data.encoder, probe=probe_rows(data.matrix, new=new))
+    return files, proven(proof)
+
+
+def with_proof(files: Files, proof: Proof | None) -> Files:
+    """Return the files of a new version with the proof of what was done to its parent."""
+    return files if proof is None else {**files, PROOF_FILE: msgspec.json.encode(proof, order="deterministic")}
+
+
+def proof_in(files: Files) -> Proof | None:
+    """Return the proof that a version's files were kept with, or None where nothing was done to its parent."""
+    return msgspec.json.decode(files[PROOF_FILE], type=Proof) if PROOF_FILE in files else None
+
+
+def _encoder(inputs: Inputs, now: Encoder) -> Encoder:
+    """What the parent takes: its own features, with as many of today's categories as it knew."""
+    required = {name: needed for name, _, needed in now.features}
+    features = tuple((name, kind, required[name]) for name, kind in inputs.features)
+    categories = {name: now.categories[name][:count] for name, (count, _) in inputs.categories.items()}
+    return msgspec.convert({"features": features, "categories": categories}, Encoder)
