@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 # A shared machine is slow at times: no deadline per example, and the same examples in every run.
 settings.register_profile(
-    "leaven", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow],
+    "leaven", max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow],
     print_blob=False,
 )  # fmt: skip
 settings.register_profile("slow", settings.get_profile("leaven"), max_examples=500)

@@ -44,6 +44,7 @@ def test_on_postgresql_with_tables_and_models_in_a_bucket_the_loop_lives_the_sam
     assert told.returncode == 0, told.stderr
 
 
+@pytest.mark.slow
 def test_of_two_controllers_on_one_postgresql_one_acts_and_both_gateways_follow(world: Worlds, story: Story) -> None:
     shop = world(at="refresh due", on="postgres")
     shop.start_gateway()

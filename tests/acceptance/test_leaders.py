@@ -30,6 +30,7 @@ def test_when_the_leader_is_killed_the_other_takes_over_and_finishes_its_refresh
     assert not differences(shop.everything(), story.state(10.0))
 
 
+@pytest.mark.slow
 def test_a_leader_that_was_stopped_for_longer_than_its_lease_never_acts_again(world: Worlds, story: Story) -> None:
     """It wakes up in the middle of a step that another one has done meanwhile."""
     shop = world(at="refresh due")

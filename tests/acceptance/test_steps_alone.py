@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.acceptance.conftest import Worlds
 from tests.acceptance.stories import Story
@@ -38,6 +39,7 @@ def test_each_step_run_twice_does_it_once_and_the_last_one_promotes(world: World
     assert shop.everything()["versions"][0]["artifact"] == theirs["artifact"]
 
 
+@pytest.mark.slow
 def test_the_trial_step_says_try_again_until_the_trial_is_won(world: Worlds, story: Story) -> None:
     shop = world(at="advance due")
     given, out = shop.home / "trial.json", shop.home / "out.json"
@@ -79,6 +81,7 @@ def test_with_nothing_to_learn_from_the_snapshot_exits_with_99(world: Worlds) ->
     assert [one.state for one in shop.refreshes()] == ["nothing"]
 
 
+@pytest.mark.slow
 def test_a_step_beside_a_controller_waits_its_turn(world: Worlds) -> None:
     shop = world(triggers="[]")
     given, out = shop.home / "begin.json", shop.home / "out.json"

@@ -44,7 +44,7 @@ def test_versions_change_hands_under_traffic_without_a_failed_request(world: Wor
 
 
 @pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("on", ["sqlite", "postgres"])
+@pytest.mark.parametrize("on", [pytest.param("sqlite", marks=pytest.mark.slow), "postgres"])
 def test_with_controller_and_database_away_every_prediction_is_served_and_all_feedback_kept(
     world: Worlds, on: str, seconds: float
 ) -> None:
