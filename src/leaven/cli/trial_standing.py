@@ -30,18 +30,26 @@ def show_standing(loop: str, found: Standing | None, out: Console) -> None:
         mark = _MARKS.get(each.stands, " ")
         routed = f"{each.kind} {each.share:.4g}" if each.share else each.kind
         out.print(f" {mark} {each.step}. {escape(each.stage)}  [dim]{routed}, {each.stands}[/dim]")
-    out.print(f"since {found.since}, {_left(found)}; {found.looks} looks spent")
-    if found.evidence:
-        out.print(evidence_table(found.evidence))
-    if found.verdict is not None:
+    if found.state == "open":
+        _show_present(found, out)
+    elif not found.past and found.verdict is not None:  # ended by a person, or by an edit of its loop
         out.print(f"[bold]{found.verdict.outcome}[/bold]: {escape(found.verdict.why)}", soft_wrap=True)
-    elif found.state == "open":
-        out.print("nothing was looked at yet")
     for past in found.past:
         out.print(f"\nstep {past.step}, {escape(past.stage)}: {past.outcome} at {past.at}, {escape(past.by)}")
         out.print(f"  {escape(past.why)}", soft_wrap=True)
         if past.evidence:
             out.print(evidence_table(past.evidence))
+
+
+def _show_present(found: Standing, out: Console) -> None:
+    looks = f"; {found.looks} looks spent" if found.looks else ""
+    out.print(f"since {found.since}, {_left(found)}{looks}")
+    if found.evidence:
+        out.print(evidence_table(found.evidence))
+    if found.verdict is None:
+        out.print("nothing was looked at yet")
+    else:
+        out.print(f"[bold]{found.verdict.outcome}[/bold]: {escape(found.verdict.why)}", soft_wrap=True)
 
 
 def evidence_table(rows: Sequence[Shown]) -> Table:
