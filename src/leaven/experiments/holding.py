@@ -22,8 +22,35 @@ from leaven.values import value
 _AT_ONCE = timedelta(0)
 
 
+class _Holding:
+    """A stage that borrows a canary's evidence and rule."""
+
+    metric: str | None
+    margin: float
+    fail_fast: int
+    alpha: float
+
+    @property
+    def canary(self) -> Canary:
+        """The canary; its share is the step's."""
+        return Canary(0.5, metric=self.metric, margin=self.margin, fail_fast=self.fail_fast, alpha=self.alpha)
+
+    @property
+    def evidence(self) -> type[Any]:
+        """What it is judged by: what a canary is."""
+        return self.canary.evidence
+
+    def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> Evidence:
+        """Return what the log says of this step."""
+        return self.canary.observe(step, traffic, before)
+
+    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
+        """Return the rows of evidence that a person reads."""
+        return self.canary.show(step, evidence, look=look, metric=metric) if step.serves else ()
+
+
 @value
-class Pause:
+class Pause(_Holding):
     """Holds what the step before it routes for `length`, then goes on; harm ends the trial.
 
     `metric`, `margin`, `fail_fast` and `alpha` are those of `Canary`, whose rule tells harm.
@@ -38,25 +65,12 @@ class Pause:
 
     def __post_init__(self) -> None:
         duration(self.length, where="Pause(…)")
-        _canary(self)
+        self.canary  # noqa: B018  which checks the bounds
 
     def steps(self) -> tuple[Step, ...]:
         """Return the one step."""
         length = duration(self.length)
         return (Step("wait", 0.0, length, length, holds=True),)
-
-    @property
-    def evidence(self) -> type[Any]:
-        """What it is judged by: what a canary is."""
-        return _canary(self).evidence
-
-    def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> Evidence:
-        """Return what the log says of this step."""
-        return _canary(self).observe(step, traffic, before)
-
-    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
-        """Return the rows of evidence that a person reads."""
-        return _canary(self).show(step, evidence, look=look, metric=metric) if step.serves else ()
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return `advance` once the time is over, or `stop` where harm is shown."""
@@ -69,7 +83,7 @@ class Pause:
 
 
 @value
-class Approval:
+class Approval(_Holding):
     """Holds what the step before it routes until a person approves; harm ends the trial, and so does `patience`.
 
     `by` says whose word is asked: a name, or a role. The word is `leaven trial approve LOOP`; who gave it, for whom and
@@ -88,24 +102,11 @@ class Approval:
         duration(self.patience, where="Approval(patience=…)")
         if not isinstance(self.by, str):
             raise BadDefinition("Approval(by=…)", f"{self.by!r} is no name", 'Name a person or a role, as "owner".')
-        _canary(self)
+        self.canary  # noqa: B018  which checks the bounds
 
     def steps(self) -> tuple[Step, ...]:
         """Return the one step."""
         return (Step("wait", 0.0, _AT_ONCE, duration(self.patience), holds=True),)
-
-    @property
-    def evidence(self) -> type[Any]:
-        """What it is judged by meanwhile: what a canary is."""
-        return _canary(self).evidence
-
-    def observe(self, step: Step, traffic: Traffic, before: Evidence | None) -> Evidence:
-        """Return what the log says of this step."""
-        return _canary(self).observe(step, traffic, before)
-
-    def show(self, step: Step, evidence: Evidence, *, look: int, metric: str) -> tuple[Shown, ...]:
-        """Return the rows of evidence that a person reads."""
-        return _canary(self).show(step, evidence, look=look, metric=metric) if step.serves else ()
 
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return `stop` where harm is shown, or `give_up` once the patience is over; only a person can advance it."""
@@ -118,15 +119,10 @@ class Approval:
         return Verdict("hold", f"waits for {asked}{seen.why}", seen.looked)
 
 
-def _canary(stage: Pause | Approval) -> Canary:
-    """The canary whose evidence and rule a holding stage borrows; its share is the step's."""
-    return Canary(0.5, metric=stage.metric, margin=stage.margin, fail_fast=stage.fail_fast, alpha=stage.alpha)
-
-
-def _harm(stage: Pause | Approval, step: Step, evidence: Evidence, *, look: int, metric: str) -> Verdict:
+def _harm(stage: _Holding, step: Step, evidence: Evidence, *, look: int, metric: str) -> Verdict:
     """What the canary's rule says: `stop` with its reason, or `hold` with what has been seen, as words to append."""
     if not step.serves:
         return Verdict("hold", "")
     # At no time at all a canary neither passes nor loses its patience: what is left is harm.
-    said = _canary(stage).judge(step, evidence, elapsed=_AT_ONCE, look=look, metric=metric)
+    said = stage.canary.judge(step, evidence, elapsed=_AT_ONCE, look=look, metric=metric)
     return said if said.outcome == "stop" else Verdict("hold", f"; no harm shown: {said.why}", said.looked)
