@@ -29,7 +29,7 @@ class Limits:
     Args:
         share: The arm's share of the units of both, in (0, 1), constant while the evidence was gathered.
         alpha: The chance to call an arm harmful that is none, over all looks.
-        fail_fast: So many first failures, all of them the arm's, are enough.
+        fail_fast: So many first failures, all of them the arm's, are enough; None, and no number is.
         slower: The tolerated factor on times; None, and no time is too long.
         slow: Seconds that are never called slow.
         margin: The tolerated loss, a share of the reference's.
@@ -39,7 +39,7 @@ class Limits:
 
     share: float
     alpha: float = 0.05
-    fail_fast: int = 5
+    fail_fast: int | None = 5
     slower: float | None = 1.5
     slow: float = 0.02
     margin: float = 0.25
@@ -117,7 +117,9 @@ def compare_losses(reference: ArmEvidence, arm: ArmEvidence, limits: Limits) -> 
 def _first_failures(reference: ArmEvidence, arm: ArmEvidence, limits: Limits, names: tuple[str, str]) -> str | None:
     """Without statistics, but that all of the first are the arm's by chance only with the power of its share."""
     failed = arm.failed_units
-    if reference.failures or failed < limits.fail_fast or limits.share**failed > limits.alpha * FIRST_FAILURES:
+    if limits.fail_fast is None or reference.failures or failed < limits.fail_fast:
+        return None
+    if limits.share**failed > limits.alpha * FIRST_FAILURES:
         return None
     return f"{failed} {names[1]} units met a failure, no {names[0]} unit did"
 

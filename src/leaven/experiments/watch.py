@@ -6,7 +6,6 @@ everybody back to the old champion; where none is shown for long enough, the new
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY
 from datetime import timedelta
 
@@ -14,16 +13,16 @@ from leaven.duration import duration
 from leaven.errors import BadDefinition
 from leaven.events.columns import Examples
 from leaven.events.source import Span
-from leaven.experiments.evidence import ArmEvidence, Evidence, UnitDays, WatchEvidence, arm_evidence, unit_days
+from leaven.experiments.evidence import Evidence, UnitDays, WatchEvidence, arm_evidence, unit_days
+from leaven.experiments.harm import FIRST_FAILURES, Limits, compare_losses, harm
 from leaven.experiments.routing import HOLDBACK
-from leaven.experiments.showing import Shown, failure_row
+from leaven.experiments.showing import Shown, bounded_row, failure_row, seconds_rows
 from leaven.experiments.stage import Step, Traffic
 from leaven.experiments.verdict import Verdict, check_stage_metric
-from leaven.stats.confidence_sequence import one_sided_critical
 from leaven.stats.failures import more_failures_evidence
 from leaven.values import value
 
-_FAIL_FAST = 0.05  # of alpha; the sequential test of failures gets the rest of its half
+_NAMES = ("holdback", "champion")
 
 
 @value
@@ -32,16 +31,15 @@ class Watch:
 
     Harm is any of these, and rolls back:
 
-    - failures: more units of the new champion meet one than its share explains, by a test that may be looked at any
-      time;
+    - failures, slowness, loss on mature labels: what a canary would be stopped for (`Canary`), with the holdback in the
+      champion's place; a loss has to be shown to be worse, and by more than `margin` (a share of the holdback's) as far
+      as one can tell. Losses are told apart best at `planned` answers of both;
     - fail-fast: `fail_fast` or more of its units met a failure, a larger share of each day's units than could be with
       the old champion (as seen during the trial, or for a day), and no unit of the holdback did. Without a holdback
-      this is the only rule;
-    - loss on mature labels, per unit: worse than the holdback's by more than `margin` (a share of it), by a one-sided
-      confidence sequence that is tightest at `planned` units of both.
+      this is the only rule.
 
-    Over a watch of any length, a champion that is no worse is rolled back with probability at most `alpha`: half of it
-    for failures of both kinds, half for the loss; without a holdback all of it is for failures.
+    Over a watch of any length, a champion that is no worse is rolled back with probability at most `alpha`, split as a
+    canary's; without a holdback all of it is for failures.
     """
 
     length: str
@@ -91,9 +89,9 @@ class Watch:
     def judge(self, step: Step, evidence: Evidence, *, elapsed: timedelta, look: int, metric: str) -> Verdict:
         """Return `stop` where harm is shown, and `advance` once the time is over without."""
         assert isinstance(evidence, WatchEvidence)
-        harm = self._failing(evidence) or self._worse(evidence, metric)
-        if harm is not None:
-            return harm
+        harmful = self._harmful(evidence, metric)
+        if harmful is not None:
+            return harmful
         said = f"no harm shown in {elapsed} of {step.at_least}: {self._numbers(evidence, metric)}"
         return Verdict("advance" if elapsed >= step.at_least else "hold", said, looked=True)
 
@@ -106,34 +104,35 @@ class Watch:
             return (
                 failure_row((before.failed, before.seen), (days.failed, days.seen), "champion", "failed unit-days"),
             )
-        estimate, low = self._excess(evidence)
-        failures = failure_row(
-            (holdback.failed_units, holdback.units), (champion.failed_units, champion.units), "champion"
-        )
-        means = (_known(holdback.loss.mean), _known(champion.loss.mean))
-        counts = (holdback.loss.count, champion.loss.count)
+        bounds = compare_losses(holdback, champion, self.limits).difference
+        counts = (holdback.failed_units, holdback.units), (champion.failed_units, champion.units)
         return (
-            Shown(metric, "champion", *means, counts, _known(estimate), _known(low), None, 1 - self.alpha / 2),
-            failures,
+            bounded_row(metric, "champion", holdback.loss, champion.loss, bounds),
+            failure_row(*counts, "champion"),
+            *seconds_rows(holdback.seconds, champion.seconds, "champion"),
         )
 
-    def _failing(self, evidence: WatchEvidence) -> Verdict | None:
-        failed, held = evidence.champion.failed_units, evidence.holdback.failed_units
-        if not failed:
-            return None
-        if self.holdback:
-            seen = float(more_failures_evidence(held, failed, share=1 - self.holdback))
-            if seen >= 1 / (self.alpha * (0.5 - _FAIL_FAST)):
-                why = f"{failed} of {evidence.champion.units} units of the new champion met a failure, {held} of "
-                return Verdict("stop", f"{why}{evidence.holdback.units} of the holdback did (e = {seen:.3g})", True)
-        if failed >= self.fail_fast and not held:
-            return self._failing_more_than_before(evidence.before, evidence.days)
-        return None
+    @property
+    def limits(self) -> Limits:
+        """How far is too far beside the holdback; for `leaven.experiments.harm`."""
+        return Limits(
+            1 - self.holdback, self.alpha, fail_fast=None, margin=self.margin, min_units=self.min_units,
+            units=self.planned,
+        )  # fmt: skip
+
+    def _harmful(self, evidence: WatchEvidence, metric: str) -> Verdict | None:
+        champion, holdback = evidence.champion, evidence.holdback
+        if champion.failed_units >= self.fail_fast and not holdback.failed_units:
+            broken = self._failing_more_than_before(evidence.before, evidence.days)
+            if broken is not None:
+                return broken
+        why = harm(holdback, champion, self.limits, metric=metric, names=_NAMES) if self.holdback else None
+        return None if why is None else Verdict("stop", why, looked=True)
 
     def _failing_more_than_before(self, before: UnitDays, now: UnitDays) -> Verdict | None:
         if not before.seen:
             return None
-        alpha = self.alpha * (_FAIL_FAST if self.holdback else 1.0)
+        alpha = self.alpha * (FIRST_FAILURES if self.holdback else 1.0)
         # Half of the error says how often the old champion may have failed at most; the other half, that this is more:
         # as if failed unit-days were an arm that such a share of all is drawn into.
         most = _highest_share(before, alpha=alpha / 2)
@@ -142,33 +141,16 @@ class Watch:
         why = f"the new champion failed on {now.failed} of {now.seen} unit-days, the old one before on {before.failed} "
         return Verdict("stop", f"{why}of {before.seen}: on {most:.2%} of all at most", True)
 
-    def _worse(self, evidence: WatchEvidence, metric: str) -> Verdict | None:
-        _, low = self._excess(evidence)
-        return Verdict("stop", f"worse: {self._numbers(evidence, metric)}", True) if low > 0 else None
-
-    def _excess(self, evidence: WatchEvidence) -> tuple[float, float]:
-        """By how much the loss exceeds the holdback's and the margin, and what it exceeds it by at the least."""
-        champion, held = evidence.champion.loss, evidence.holdback.loss.scaled(1 + self.margin)
-        if min(champion.count, held.count) < max(2, self.min_units):
-            return math.nan, -math.inf
-        excess = champion.mean - held.mean
-        error = math.sqrt(champion.variance / champion.count + held.variance / held.count)
-        critical = one_sided_critical(champion.count + held.count, alpha=self.alpha / 2, planned=self.planned)
-        return excess, excess - critical * error if error > 0 else -math.inf
-
     def _numbers(self, evidence: WatchEvidence, metric: str) -> str:
         champion, holdback = evidence.champion, evidence.holdback
         failed = f"{champion.failed_units} of {champion.units} units met a failure"
         if not self.holdback:
             return f"{failed}; there is no holdback to compare the loss with"
-        said = f"{failed}, {holdback.failed_units} of {holdback.units} of the holdback; {metric} per unit: "
-        estimate, low = self._excess(evidence)
-        if math.isnan(estimate):
-            least = min(champion.loss.count, holdback.loss.count)
-            return f"{said}{least} units with mature labels are fewer than the {self.min_units} that a comparison takes"
-        margin = f", less the margin of {self.margin * holdback.loss.mean:.4f}" if self.margin else ""
-        said += f"{_mean(champion)}, holdback {_mean(holdback)}, difference{margin} {estimate:+.4f}"
-        return f"{said}, at least {low:+.4f}" if math.isfinite(low) else f"{said}, too early to say more"
+        said = f"{failed}, {holdback.failed_units} of {holdback.units} of the holdback"
+        least = min(champion.loss.count, holdback.loss.count)
+        if least < self.min_units:
+            return f"{said}; {least} units with mature labels are fewer than the {self.min_units} that it takes"
+        return f"{said}; {compare_losses(holdback, champion, self.limits).told(metric, _NAMES)}"
 
 
 def _of_old_champion(traffic: Traffic) -> Examples:
@@ -183,11 +165,3 @@ def _highest_share(days: UnitDays, *, alpha: float) -> float:
     from scipy.special import betaincinv
 
     return min(0.999, float(betaincinv(days.failed + 1, max(1, days.seen - days.failed), 1 - alpha)))
-
-
-def _mean(arm: ArmEvidence) -> str:
-    return f"{arm.loss.mean:.4f} ({arm.loss.count} units)"
-
-
-def _known(number: float) -> float | None:
-    return number if math.isfinite(number) else None
