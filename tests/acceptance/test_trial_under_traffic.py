@@ -208,7 +208,10 @@ def test_what_harms_is_rolled_back_and_what_is_better_is_promoted_while_nobody_n
             assert found in shop.decisions("trial")[-1].why
             assert [(arm.arm, arm.version) for arm in shop.table().arms] == [("champion", "1")]
             assert shop.alias() == 1
-        assert {answer.version for answer in days.traffic.answers} == {str(n) for n in range(1, bad + 1)}  # all served
+        # All served, but that one which dies may be down whenever it is asked: the champion then stands in for it.
+        dying = {str(number) for number, harm in enumerate(harms, start=2) if harm == CRASH}
+        served = {answer.version for answer in days.traffic.answers}
+        assert served | dying == {str(number) for number in range(1, bad + 1)}
 
         good = days.train("good")
         days.until_decided("promote", good)
@@ -229,6 +232,6 @@ def test_a_champion_that_harms_after_its_promotion_gives_everybody_back(world: W
         days.until_decided("promote", bad)
         assert shop.alias() == bad
         days.until_decided("roll_back", bad)
-        assert "worse: " in shop.decisions("trial")[-1].why
+        assert "worse than the margin" in shop.decisions("trial")[-1].why
         assert (shop.alias(), shop.alias("previous")) == (1, None)
         assert [(arm.arm, arm.version) for arm in shop.table().arms] == [("champion", "1")]
