@@ -95,3 +95,9 @@ def test_the_commands_keep_their_names(tmp_path, leaven):
     refused = leaven("freshness", str(tmp_path / "shop.py"), "--json")
     assert refused.returncode == 2
     assert "--data" in refused.stderr
+
+
+def test_an_example_that_two_parts_of_the_data_hold_counts_once():
+    alone = back_tested(a_past(40), loop=a_loop(data=Recent("4d"))).volume.rows
+    twice = back_tested(a_past(40), loop=a_loop(data=Recent("4d") + Recent("4d"))).volume.rows
+    assert twice == alone

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.curation.snapshot import join_examples, kept_of
+from leaven.curation.snapshot import define_snapshot, read_snapshot
 from leaven.curation.windows import Part, chosen
 from leaven.errors import BadDefinition
 from leaven.events.columns import Examples
@@ -72,12 +72,12 @@ class _Bench:
         parts = self.loop.data.parts(until=until, first=first)
         if not parts or min(part.span.start for part in parts) < first:
             return None  # data that is not all there would make the older model the smaller one
-        read = [self._read(part) for part in parts]
-        return read[0] if len(read) == 1 else join_examples(read)
-
-    def _read(self, part: Part) -> Examples:
-        found = self.source.examples(part.span, self.loop.label, as_of=self.as_of).mature()
-        return found.take(kept_of(found, part, seed=self.loop.seed))
+        # As a refresh would read them: samples, arms, and each example once where parts overlap.
+        asked = define_snapshot(
+            self.loop.name, parts, holdout=None, rule=self.loop.label, as_of=self.as_of, marks=self.source.marks(),
+            seed=self.loop.seed,
+        )  # fmt: skip
+        return read_snapshot(asked, self.source, self.loop.label)
 
     def model(self, examples: Examples) -> Callable[[Examples], Floats] | None:
         columns = examples.predictions.features
