@@ -153,14 +153,18 @@ def test_a_mistake_is_refused_with_what_where_and_how_to_mend_it(wrong, refusal)
     ("make", "refusal"),
     [
         (
-            lambda: Feature("x", "text"),
-            r"Feature\('x'\): there is no type 'text'\. Use one of category, float",
+            lambda: Feature("x", "blob"),
+            r"Feature\('x'\): there is no type 'blob'\. Use one of category, float",
         ),
         (lambda: Feature("", "int"), "is no name"),
         (lambda: Feature("a\0b", "int"), "is no name"),
         (lambda: Label("y", within="often"), r"Label\('y', within=…\): 'often' is no duration"),
         (lambda: Label("y", within="1d", above=1, below=0), "both above= and below="),
         (lambda: Label("y", within="1d", take="mean"), "'mean' is none of the ways"),
+        (lambda: Label("y", within="1d", classes=["a"]), "one class alone"),
+        (lambda: Label("y", within="1d", classes=["a", "a"]), "listed twice"),
+        (lambda: Label("y", within="1d", classes="ab"), "are no names of classes"),
+        (lambda: Label("y", within="1d", classes=["a", "b"], above=1), "a bound is given as well"),
         (lambda: Happens("y", within="-1d"), "no duration"),
     ],
 )

@@ -13,7 +13,7 @@ import msgspec
 
 from leaven.duration import duration
 from leaven.errors import BadDefinition
-from leaven.events.labels import LabelRule
+from leaven.events.labels import LabelRule, Task
 from leaven.values import value
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from leaven.training.plans import Choice, Plan, PlanHistory
     from leaven.triggers import Trigger
 
-FeatureType = Literal["category", "float", "int", "bool"]
+FeatureType = Literal["category", "float", "int", "bool", "text"]
 PARAMETERS = "parameters"  # the format of versions that people write; what all versions of such a loop are
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_FEATURE_TYPES = ("category", "float", "int", "bool")
+_FEATURE_TYPES = ("category", "float", "int", "bool", "text")
 
 
 @value
@@ -36,7 +36,7 @@ class Feature:
 
     Args:
         name: As requests call it.
-        type: `category`, `float`, `int` or `bool`.
+        type: `category`, `float`, `int` or `bool`; or `text`, whose words a learner reads (see `reads_text`).
         required: A request without it is refused. One that is not required may be absent or null; the model then sees
             `default`, or that it is missing.
         default: What stands in where the value is missing.
@@ -91,6 +91,7 @@ class Feature:
 
 _DEFAULT_TYPES: dict[str, type | tuple[type, ...]] = {
     "category": str,
+    "text": str,
     "float": (int, float),
     "int": int,
     "bool": bool,
@@ -113,8 +114,9 @@ class Schema(msgspec.Struct, frozen=True):
 
     features: tuple[tuple[str, FeatureType, bool], ...]  # name, type, required
     unit: str
-    task: Literal["binary", "regression"]
+    task: Task
     rules: dict[str, FeatureRule] = {}
+    classes: tuple[str, ...] = ()  # of a multiclass task, in the order of their labels
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -238,7 +240,19 @@ class Loop:
         for name in ("data", "plan"):
             if getattr(self, name) == NOTHING:
                 raise BadDefinition(where, f"{name} is not given", _ONE_OF[name])
+        self._check_learner(where)
         self._check_data(where)
+
+    def _check_learner(self, where: str) -> None:
+        """Refuse a learner that cannot read the features or give the answers."""
+        name = type(self.learner).__name__
+        if self.label.task not in getattr(self.learner, "tasks", _USUAL_TASKS):
+            what = f"{name} learns no {self.label.task} label"
+            raise BadDefinition(where, what, "Use a learner that does, such as ScikitLearn(…) or XGBoost(…).")
+        texts = [feature.name for feature in self.features if feature.type == "text"]
+        if texts and not getattr(self.learner, "reads_text", False):
+            what = f"{name} reads no text, and feature {texts[0]!r} is one"
+            raise BadDefinition(where, what, "Use a learner that does, such as ScikitLearn(…), or make it a category.")
 
     def _check_data(self, where: str) -> None:
         """Refuse data that does not fit the features, the label or the plan."""
@@ -284,7 +298,13 @@ class Loop:
     def schema(self) -> Schema:
         """What a gateway must know to take requests."""
         rules = {f.name: f.rule for f in self.features if f.rule is not None}
-        return Schema(tuple((f.name, f.type, f.required) for f in self.features), self.unit, self.label.task, rules)
+        features = tuple((f.name, f.type, f.required) for f in self.features)
+        return Schema(features, self.unit, self.label.task, rules, self.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the label tells apart, in order; none where it is a number or a yes or no."""
+        return tuple(getattr(self.label, "classes", ()))
 
     @property
     def pace(self) -> Sequence[Trigger]:
@@ -312,6 +332,7 @@ class Loop:
         return duration(self.tick)
 
 
+_USUAL_TASKS = ("binary", "regression")  # of a learner that does not say
 _ONE_OF = {
     "label": 'Use Label("name", within="36h") or Happens("name", within="1h").',
     "learner": "Use a learner of leaven.learners, such as XGBoost(rounds=100).",
@@ -359,9 +380,11 @@ def _check_rollout(rollout: Sequence[Stage], where: str) -> None:
 
 def _check_metric(part: object, label: LabelRule, where: str) -> None:
     """A metric of a gate, stage or trigger must fit the label."""
-    task = getattr(part, "task", None)
-    if task is not None and task != label.task:
-        raise BadDefinition(where, f"{part!r} does not fit a {label.task} label", f"It is for {task} ones.")
+    tasks = getattr(part, "tasks", None)
+    if tasks is not None and label.task not in tasks:
+        raise BadDefinition(
+            where, f"{part!r} does not fit a {label.task} label", f"It is for {' and '.join(tasks)} ones."
+        )
     metric = getattr(part, "metric", None)
     if metric is None:
         return

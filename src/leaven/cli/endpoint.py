@@ -80,6 +80,9 @@ def add(
     installed = app_at(home)
     owner = installed.loop(loop)
     owner.need_model(f"endpoint add {loop}")
+    if owner.classes:
+        what = f"the label of {loop!r} has {len(owner.classes)} classes, and a server elsewhere is asked for one number"
+        raise BadDefinition("endpoint add", what, "Serve it here, as a version that Leaven trains.")
     facts: dict[str, Any] = {
         "url": url,
         "mapping": _mapping(mapping, protocol, owner, model, model_version, output, answer),

@@ -27,6 +27,7 @@ from leaven.events.columns import Examples
 from leaven.events.labels import Happens
 from leaven.events.source import Span
 from leaven.loop import Loop
+from leaven.stats.answers import none
 from leaven.storage.hand_labels import FORMULAS, rows_of
 
 DAYS = 28
@@ -54,8 +55,8 @@ class Queued(msgspec.Struct, frozen=True):
     at: datetime
     unit: str
     version: str
-    answer: float | None
-    challenger: float | None  # answer of the version that disagrees
+    answer: float | str | None  # of a label with classes, the likeliest
+    challenger: float | str | None  # answer of the version that disagrees
     why: str
     closed: bool  # the label's window has closed
     features: dict[str, Any]
@@ -96,8 +97,10 @@ def build_queue(installed: App, loop: Loop, asked: Asked, *, exclude: Sequence[P
     other = np.full(len(found), np.nan)
     if against is not None:
         pairs = source.pairs(span, against, loop.label, as_of=now)
-        answers = dict(zip(pairs.live.predictions.id.tolist(), pairs.shadow_answer.tolist(), strict=True))
-        other = np.array([answers.get(one, np.nan) for one in found.predictions.id.tolist()], dtype=np.float64)
+        place = {one: row for row, one in enumerate(pairs.live.predictions.id.tolist())}
+        rows = np.array([place.get(one, -1) for one in found.predictions.id.tolist()], dtype=np.intp)
+        other = none(len(found), 0 if pairs.shadow_answer.ndim == 1 else pairs.shadow_answer.shape[1])
+        other[rows >= 0] = pairs.shadow_answer[rows[rows >= 0]]
     picks = query.pick(_candidates(loop, found, known, other), asked.rows, seed=seed)
     queued = [_queued(loop, found, other, pick.row, pick.why) for pick in picks]
     return Queue(loop.name, repr(query), span.start, there, int((handed & wanted).sum()), notes, queued)
@@ -191,10 +194,13 @@ def _queued(loop: Loop, found: Examples, other: NDArray[np.float64], row: int, w
     at = instant(int(served.at[row].astype("datetime64[us]").astype(np.int64)))
     features = {name: as_told(served.features[name][row], kind) for name, kind in types if name in served.features}
     return Queued(
-        str(served.id[row]), at, str(served.unit[row]), str(served.version[row] or ""), _number(served.answer[row]),
-        _number(other[row]), why, bool(found.labels.mature[row]), features,
+        str(served.id[row]), at, str(served.unit[row]), str(served.version[row] or ""), _told(loop, served.answer[row]),
+        _told(loop, other[row]), why, bool(found.labels.mature[row]), features,
     )  # fmt: skip
 
 
-def _number(given: Any) -> float | None:
-    return None if np.isnan(given) else float(given)
+def _told(loop: Loop, answer: Any) -> float | str | None:
+    """An answer as people read it: a number, or the name of the likeliest class."""
+    if np.isnan(answer).any():
+        return None
+    return float(answer) if not answer.ndim else loop.classes[int(np.argmax(answer))]

@@ -117,7 +117,7 @@ class AsyncClient:
         name: str,
         prediction_id: str | None = None,
         unit: str | None = None,
-        value: float | None = None,
+        value: float | str | None = None,
         kind: Kind = "label",
         at: datetime | None = None,
         id: str | None = None,

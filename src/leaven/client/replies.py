@@ -13,15 +13,17 @@ from leaven.client.http1 import Reply
 class Prediction(msgspec.Struct, frozen=True):
     """One answer, and what feedback about it needs.
 
-    `answer` is the probability of class 1, or the predicted value. `propensity`, in (0, 1], is the probability that
+    `answer` is the probability of class 1, or the predicted value; of a label with classes it is the likeliest one, and
+    `probabilities` holds that of each. `propensity`, in (0, 1], is the probability that
     this unit gets this arm.
     """
 
     id: str = msgspec.field(name="prediction_id")
-    answer: float
+    answer: float | str
     version: str
     arm: str
     propensity: float
+    probabilities: dict[str, float] | None = None
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         name: What was observed, as the loop file names it.
         prediction_id: The prediction it is about; or
         unit: whom it is about, then the latest prediction of that unit before `at`.
-        value: The number that was observed, finite; None for an event.
+        value: The number that was observed, finite, or the name of a class; None for an event.
         kind: `label`, `event`, or `correction` (a person's word, wins over all).
         at: When it happened, aware; None for now.
         id: A name of its own: however often it is sent, it counts once. None for a fresh one.
@@ -40,7 +40,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     prediction_id: str | None = None
     unit: str | None = None
-    value: float | None = None
+    value: float | str | None = None
     kind: Kind = "label"
     at: datetime | None = None
     id: str | None = None
@@ -55,7 +55,7 @@ class SentReport(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     prediction_id: str | None = None
     unit: str | None = None
-    value: float | None = None
+    value: float | str | None = None
     kind: Kind = "label"
     at: int | None = None
     source: str = ""
@@ -72,7 +72,7 @@ def sent_report(loop: str, report: Report, *, where: str, fresh_id: str) -> Sent
                       "Give the id of the prediction, or the unit.")  # fmt: skip
     if not report.name:
         raise BadCall(f"{where}.name", "it is empty", "Name what was observed, as the loop file does.")
-    value = None if report.value is None else _number(report.value, f"{where}.value")
+    value = report.value if isinstance(report.value, str | None) else _number(report.value, f"{where}.value")
     if report.at is not None and report.at.tzinfo is None:
         raise BadCall(f"{where}.at", f"{report.at} has no time zone", "Give an aware time: datetime.now(UTC).")
     at = None if report.at is None else micros(report.at)

@@ -166,7 +166,7 @@ class Client:
         name: str,
         prediction_id: str | None = None,
         unit: str | None = None,
-        value: float | None = None,
+        value: float | str | None = None,
         kind: Kind = "label",
         at: datetime | None = None,
         id: str | None = None,

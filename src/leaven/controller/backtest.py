@@ -23,8 +23,7 @@ from leaven.learners.artifact import ModelArtifact, load_artifact
 from leaven.learners.process import train_here
 from leaven.loop import Loop
 from leaven.stats.metrics import METRICS, default_metric
-from leaven.training.encoding import encoder_for
-from leaven.training.learner import CannotLearn, TrainingSet
+from leaven.training.learner import CannotLearn, training_set
 
 Floats = NDArray[np.float64]
 _FEWEST = 30  # labelled rows of a window that counts
@@ -80,15 +79,13 @@ class _Bench:
         return read_snapshot(asked, self.source, self.loop.label)
 
     def model(self, examples: Examples) -> Callable[[Examples], Floats] | None:
-        columns = examples.predictions.features
-        encoder = encoder_for(self.loop.schema, columns)
-        data = TrainingSet(encoder.encode(columns), examples.labels.value, encoder, self.loop.schema)
+        data = training_set(self.loop.schema, examples.predictions.features, examples.labels.value)
         try:
             made = train_here(self.loop.learner, data, mode="fit", seed=self.loop.seed)
         except CannotLearn:
             return None
         self.cpu, self.models = self.cpu + made.cpu_seconds, self.models + 1
-        artifact = ModelArtifact(made.format, encoder, "", made.files)
+        artifact = ModelArtifact(made.format, data.encoder, "", made.files)
         served = load_artifact(artifact.to_files())
         return lambda asked: served.answer(asked.predictions.features)
 

@@ -23,6 +23,7 @@ from leaven.events.source import Marks, Span
 from leaven.experiments.assignment import position
 from leaven.experiments.routing import RoutingTable
 from leaven.gateway.answering import Answers as Model
+from leaven.stats.answers import given, none, padded
 from leaven.storage.history_file import History
 
 Answers = Callable[[str], Model]  # by version
@@ -31,8 +32,14 @@ Answers = Callable[[str], Model]  # by version
 class HistoryLog:
     """Implements `ExampleSource` over a past that is served stretch by stretch."""
 
-    def __init__(self, history: History, *, ids: NDArray[Any] | None = None, label: str | None = None) -> None:
-        """Read `history`; its outcomes are feedback of the name `label`, or of whichever is asked for."""
+    def __init__(
+        self, history: History, *, ids: NDArray[Any] | None = None, label: str | None = None, classes: int = 0
+    ) -> None:
+        """Read `history`; its outcomes are feedback of the name `label`, or of whichever is asked for.
+
+        `classes` says how many the label tells apart, 0 where answers are numbers.
+        """
+        self._classes = classes
         rows = len(history)
         self._history, self._label = history, label
         numbered = ids if ids is not None else np.array([f"{row:012d}" for row in range(rows)], dtype=object)
@@ -42,7 +49,7 @@ class HistoryLog:
             unit=history.unit,
             arm=np.full(rows, IMPORTED, dtype=object),
             version=np.full(rows, "", dtype=object),
-            answer=np.full(rows, np.nan),
+            answer=none(rows, classes),
             propensity=np.ones(rows),
             seconds=np.zeros(rows),
             error=np.full(rows, None, dtype=object),
@@ -66,21 +73,21 @@ class HistoryLog:
             self._served.arm[rows] = route.arm
             self._served.version[rows] = route.version
             self._served.propensity[rows] = route.propensity
-            self._served.error[rows[np.isnan(self._served.answer[rows])]] = "the answer is no number"
+            self._served.error[rows[~given(self._served.answer[rows])]] = "the answer is no number"
         for shadow in table.shadows:
             rows = start + np.flatnonzero(place < shadow.high)
             if shadow.version not in self._shadows:
                 asked = np.zeros(len(self._history), dtype=bool)
-                self._shadows[shadow.version] = (np.full(len(self._history), np.nan), asked)
+                self._shadows[shadow.version] = (none(len(self._history), self._classes), asked)
             answered, asked = self._shadows[shadow.version]
             answered[rows] = self._answer(answers(shadow.version), rows)
             asked[rows] = True
 
     def _answer(self, model: Model, rows: Column) -> Column:
         if not len(rows):
-            return np.empty(0)
+            return none(0, self._classes)
         answer = model.answer({name: column[rows] for name, column in self._history.features.items()})
-        return np.where(np.isfinite(answer), answer, np.nan)
+        return padded(np.where(np.isfinite(answer), answer, np.nan), self._classes)
 
     def marks(self) -> Marks:
         """Return how many rows have passed; feedback is counted with its prediction."""
@@ -110,7 +117,7 @@ class HistoryLog:
         nobody = np.zeros(len(self._history), dtype=bool)
         answered, asked = self._shadows.get(version, (self._served.answer, nobody))
         rows = int(start) + np.flatnonzero(asked[int(start) : min(int(end), self._until)])
-        failed = np.isnan(answered[rows])
+        failed = ~given(answered[rows])
         errors = np.full(len(rows), None, dtype=object)
         errors[failed] = "the answer is no number"
         return Pairs(self._examples(rows, rule, as_of=as_of), answered[rows], errors, np.zeros(len(rows)))

@@ -21,11 +21,11 @@ from leaven.gates.forgetting import row_loss_metric
 from leaven.learners.artifact import ModelArtifact, load_artifact
 from leaven.loop import Loop
 from leaven.registry import snapshots, versions
+from leaven.stats.answers import given
 from leaven.stats.intervals import mean_interval
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import moments, unit_means
-from leaven.training.encoding import encoder_for
-from leaven.training.learner import CannotLearn, TrainingSet
+from leaven.training.learner import CannotLearn, training_set
 from leaven.training.plans import Choice, Mode
 from leaven.training.rebuilding import Compared, relative_gap, taken_of
 
@@ -68,16 +68,15 @@ def make(
     cancelled: Cancelled,
 ) -> Made:  # fmt: skip
     """Return the model that `examples` make, fitted from scratch or continued from `parent`."""
-    columns = examples.predictions.features
-    encoder = encoder_for(loop.schema, columns, parent=None if parent is None else parent.encoder)
+    onwards = None if parent is None else parent.encoder
     soft = loop.label.task == "binary" and label is not examples.labels.value
-    data = TrainingSet(encoder.encode(columns), label, encoder, loop.schema, soft)
+    data = training_set(loop.schema, examples.predictions.features, label, parent=onwards, soft=soft)
     outcome = parts.train(loop, data, mode=mode, parent=None if parent is None else parent.files, cancelled=cancelled)
     cost = {
         "rows": len(examples), "cpu_seconds": outcome.cpu_seconds, "wall_seconds": outcome.wall_seconds,
         "peak_memory_mb": outcome.peak_memory_mb,
     }  # fmt: skip
-    made = ModelArtifact(outcome.format, encoder, repr(loop.learner), outcome.files, outcome.libraries)
+    made = ModelArtifact(outcome.format, data.encoder, repr(loop.learner), outcome.files, outcome.libraries)
     return Made(made, cost)
 
 
@@ -134,7 +133,7 @@ def _comparison(
     row_loss = METRICS[metric].row_loss
     assert row_loss is not None
     answers = [_answers(parts, made, fresh) for made in (updated, scratch)]
-    told = np.isfinite(answers[0]) & np.isfinite(answers[1])
+    told = given(answers[0]) & given(answers[1])
     unit, label = fresh.predictions.unit[told], fresh.labels.value[told]
     ours, theirs = (unit_means(unit, row_loss(label, answer[told])) for answer in answers)
     gap = moments(ours - theirs)

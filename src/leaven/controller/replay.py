@@ -27,6 +27,7 @@ from leaven.learners.process import TrainingOutcome, train_here
 from leaven.loop import Loop
 from leaven.registry import loops, routing, versions
 from leaven.registry.decisions import Decision, decisions
+from leaven.stats.answers import given
 from leaven.stats.metrics import METRICS, shown_metrics
 from leaven.storage.control.database import ControlDatabase
 from leaven.storage.history_file import History
@@ -133,7 +134,7 @@ class ReplayDriver:
         self, loop: Loop, history: History, *, log: HistoryLog | None = None, trusted: tuple[str, ...] = ()
     ) -> None:
         self.loop = loop
-        self.log = log or HistoryLog(history, label=loop.label.name)
+        self.log = log or HistoryLog(history, label=loop.label.name, classes=len(loop.classes))
         self.database = ControlDatabase("sqlite://")
         self.database.migrate()
         self.parts = Parts(
@@ -209,7 +210,7 @@ class ReplayDriver:
 
     def _window(self, span: Span, as_of: datetime) -> ReplayWindow:
         served = self.log.examples(span, self.loop.label, as_of=as_of)
-        judged = served.take(~np.isnan(served.predictions.answer)).mature()
+        judged = served.take(given(served.predictions.answer)).mature()
         label, answer = judged.labels.value, judged.predictions.answer
         metrics: dict[str, float | None] = {}
         for name in shown_metrics(self.loop.label.task):

@@ -14,6 +14,7 @@ from leaven.experiments.self_test import SelfTest, self_test
 from leaven.experiments.trial import steps_of
 from leaven.loop import Loop
 from leaven.registry import loops
+from leaven.stats.answers import given
 from leaven.stats.metrics import METRICS, default_metric
 from leaven.stats.moments import unit_means
 
@@ -52,7 +53,7 @@ def _units(loop: Loop, examples: Examples) -> tuple[list[str], Column]:
     """The units, each once, and the mean loss of each under whoever was champion; NaN where it has none."""
     units = np.unique(examples.predictions.unit.astype(str))
     judged = examples.mature()
-    judged = judged.take((judged.predictions.arm == "champion") & ~np.isnan(judged.predictions.answer))
+    judged = judged.take((judged.predictions.arm == "champion") & given(judged.predictions.answer))
     row_loss = METRICS[default_metric(loop.label.task)].row_loss
     assert row_loss is not None  # a task's own metric is a loss of single rows
     unit = judged.predictions.unit.astype(str)

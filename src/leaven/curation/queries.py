@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from leaven.curation.drawing import keys
 from leaven.errors import BadDefinition
 from leaven.events.columns import Column
+from leaven.stats.answers import apart
 from leaven.values import value
 
 Floats = NDArray[np.float64]
@@ -29,7 +30,7 @@ class Candidates:
 
     id: Column  # object of str
     at: Column  # datetime64[us]
-    answer: Floats  # NaN where nobody answered
+    answer: Floats  # shape (rows,) or (rows, classes), NaN where nobody answered
     other: Floats  # the challenger's answer to the same request, NaN where there is none
     space: Floats  # shape (rows, dimensions), features on one scale (`leaven.curation.feature_space`)
     known: Floats  # shape (labelled rows, dimensions), of rows whose label is known
@@ -59,7 +60,7 @@ class Query(Protocol):
 
 @value
 class Uncertainty:
-    """Where the model is least sure: the largest entropy of a probability.
+    """Where the model is least sure: the largest entropy of its probabilities.
 
     With two classes, the least confident answer and the smallest margin between the classes are the same rows.
     """
@@ -85,12 +86,18 @@ class Uncertainty:
 
 @value
 class Margin:
-    """Where a decision is closest: the smallest distance of the answer from the value `at` which it changes."""
+    """Where a decision is closest: the smallest distance of the answer from the value `at` which it changes.
+
+    Of several classes it is the smallest lead of the likeliest over the next.
+    """
 
     at: float = 0.5
 
     def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks; rows without an answer are left out."""
+        if candidates.answer.ndim == 2:
+            lead = _lead(candidates.answer)
+            return [Pick(row, f"leads by {lead[row]:.3g}") for row in _largest(-lead, candidates, rows, seed, among)]
         gap = np.abs(candidates.answer - self.at)
         return [Pick(row, f"{gap[row]:.3g} from {self.at:g}") for row in _largest(-gap, candidates, rows, seed, among)]
 
@@ -105,7 +112,10 @@ class Disagreement:
     def pick(self, candidates: Candidates, rows: int, *, seed: int, among: Mask | None = None) -> list[Pick]:
         """Return the picks."""
         ours, theirs = candidates.answer, candidates.other
-        picked = _largest(np.abs(ours - theirs), candidates, rows, seed, among)
+        distance = apart(ours, theirs)
+        picked = _largest(distance, candidates, rows, seed, among)
+        if ours.ndim == 2 or theirs.ndim == 2:
+            return [Pick(row, f"answers {distance[row]:.3g} apart") for row in picked]
         return [Pick(row, f"answers {ours[row]:.3g} and {theirs[row]:.3g}") for row in picked]
 
     def __add__(self, other: Query) -> Mixture:
@@ -187,10 +197,22 @@ def mixture(*queries: Query) -> Mixture:
 
 
 def _entropy(p: Floats) -> Floats:
-    """Of a yes-or-no question, in bits, NaN where the probability is."""
+    """Of a yes-or-no question, or of several classes, in bits, NaN where the probability is."""
+    if p.ndim == 2:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.where(p == 0, 0.0, -p * np.log2(p))
+        every: Floats = parts.sum(axis=1)
+        return every
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
     return np.where((p == 0) | (p == 1), 0.0, bits)
+
+
+def _lead(p: Floats) -> Floats:
+    """The likeliest class's probability less that of the next, NaN where there is no answer."""
+    ranked = np.sort(p, axis=1)
+    lead: Floats = ranked[:, -1] - ranked[:, -2]
+    return lead
 
 
 def _order(candidates: Candidates, seed: int) -> NDArray[np.intp]:

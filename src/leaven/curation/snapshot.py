@@ -22,6 +22,7 @@ from leaven.errors import LeavenError
 from leaven.events.columns import Examples, Labels, Predictions
 from leaven.events.labels import LabelRule
 from leaven.events.source import ExampleSource, Marks, Span
+from leaven.stats.answers import alike
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -215,7 +216,9 @@ def _once(found: Sequence[Examples]) -> Examples:
 def join_examples(found: Sequence[Examples]) -> Examples:
     """Return the rows of all `found`, one after the other."""
     names = dict.fromkeys(name for one in found for name in one.predictions.features)
-    served = {f: np.concatenate([getattr(one.predictions, f) for one in found]) for f in Predictions.__slots__[:-1]}
+    served = {f: np.concatenate([getattr(one.predictions, f) for one in found]) for f in Predictions.__slots__[:-1]
+              if f != "answer"}  # fmt: skip
+    served["answer"] = np.concatenate(alike([one.predictions.answer for one in found]))
     features = {name: np.concatenate([_feature(one, name) for one in found]) for name in names}
     labels = Labels(*(np.concatenate([getattr(one.labels, f) for one in found]) for f in Labels.__slots__))
     return Examples(Predictions(**served, features=features), labels)

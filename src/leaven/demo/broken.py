@@ -17,8 +17,7 @@ from leaven.learners.artifact import ModelArtifact
 from leaven.learners.process import train_here
 from leaven.loop import Loop
 from leaven.registry import snapshots, versions
-from leaven.training.encoding import encoder_for
-from leaven.training.learner import TrainingSet
+from leaven.training.learner import training_set
 
 
 def register_broken(app: App, loop: Loop, like: int) -> int:
@@ -28,10 +27,9 @@ def register_broken(app: App, loop: Loop, like: int) -> int:
         assert model.snapshot is not None
         definition = msgspec.convert(snapshots.snapshot(connection, model.snapshot).definition, Snapshot)
     examples = read_snapshot(definition, app.source(loop.name), loop.label)
-    encoder = encoder_for(loop.schema, examples.predictions.features)
-    data = TrainingSet(encoder.encode(examples.predictions.features), examples.labels.value, encoder, loop.schema)
+    data = training_set(loop.schema, examples.predictions.features, examples.labels.value)
     outcome = train_here(loop.learner, replace(data, label=1 - data.label), mode="fit", seed=loop.seed)
-    made = ModelArtifact(outcome.format, encoder, repr(loop.learner), outcome.files, outcome.libraries)
+    made = ModelArtifact(outcome.format, data.encoder, repr(loop.learner), outcome.files, outcome.libraries)
     digest = app.artifacts.put(made.to_files())
     with app.database.write() as connection:
         return versions.register(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,11 +20,11 @@ from leaven.endpoints.failures import EndpointFailed
 from leaven.endpoints.numbers import DTYPES, WhichAnswer
 from leaven.endpoints.oip import Column, Matrix, OipMapping
 from leaven.errors import LeavenError
+from leaven.events.labels import Task
 from leaven.loop import Schema
 from leaven.settings import variable
 
 Columns = Mapping[str, NDArray[Any]]
-Task = Literal["binary", "regression"]
 
 _DATATYPE_OF = {"category": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability")  # what servers call them

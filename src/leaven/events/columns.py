@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.stats.answers import given
+
 Column = NDArray[Any]
 IMPORTED = "imported"  # the arm of requests that another system answered
 
@@ -27,7 +29,7 @@ class Predictions:
     unit: Column  # object of str
     arm: Column  # object of str
     version: Column  # object of str
-    answer: Column  # float64, NaN where the arm failed
+    answer: Column  # float64, shape (rows,) or (rows, classes); NaN where the arm failed
     propensity: Column  # float64
     seconds: Column  # float64
     error: Column  # object of str or None
@@ -39,7 +41,7 @@ class Predictions:
     @property
     def exposed(self) -> Column:
         """Which rows are exposures: a unit met its arm, and nobody was asked for an answer. Shape (rows,), bool."""
-        silent = np.isnan(self.answer)
+        silent = ~given(self.answer)
         if not silent.any():  # as nearly always
             return silent
         rows = zip(self.error.tolist(), self.arm.tolist(), strict=True)
@@ -113,7 +115,7 @@ class Pairs:
     """Live examples, each beside the answer that a shadow gave to the same request."""
 
     live: Examples
-    shadow_answer: Column  # float64, NaN where the shadow failed
+    shadow_answer: Column  # float64, as answers are; NaN where the shadow failed
     shadow_error: Column  # object of str or None
     shadow_seconds: Column  # float64
 

@@ -7,6 +7,7 @@ early from one arm and late from another would otherwise favour the faster one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -18,7 +19,7 @@ from leaven.errors import BadDefinition
 from leaven.events.columns import Column, Labels, Matched, column_time
 from leaven.values import value
 
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "multiclass", "regression"]
 
 
 class LabelRule(Protocol):
@@ -31,7 +32,7 @@ class LabelRule(Protocol):
 
     @property
     def task(self) -> Task:
-        """What the label is: 0 or 1, or a number."""
+        """What the label is: 0 or 1, a class by its place, or a number."""
         ...
 
     @property
@@ -46,8 +47,9 @@ class LabelRule(Protocol):
 
 @value
 class Label:
-    """The label is a reported value, or whether that value lies above or below a bound.
+    """The label is a reported value, whether that value lies above or below a bound, or one of several classes.
 
+    A class is reported by its name; the label is its place in `classes`, so new classes go to the end of that list.
     `take` says which report counts where there are several: the `last`, the `first`, or the `majority` (of values;
     ties go to the value reported last). A correction (feedback of kind "correction", a person's word) wins over all.
     """
@@ -57,19 +59,37 @@ class Label:
     within: str
     above: float | None = None
     below: float | None = None
+    classes: Sequence[str] = ()
     take: Literal["last", "first", "majority"] = "last"
 
     def __post_init__(self) -> None:
         duration(self.within, where=f"Label({self.name!r}, within=…)")
         if self.above is not None and self.below is not None:
             raise BadDefinition(f"Label({self.name!r})", "both above= and below= are given", "Keep one of them.")
+        object.__setattr__(self, "classes", tuple(self.classes) if isinstance(self.classes, list) else self.classes)
+        self._check_classes()
         if self.take not in ("last", "first", "majority"):
             raise BadDefinition(f"Label({self.name!r}, take=…)", f"{self.take!r} is none of the ways to choose",
                                 'Use "last", "first" or "majority".')  # fmt: skip
 
+    def _check_classes(self) -> None:
+        where, mend = f"Label({self.name!r}, classes=…)", 'List two or more names, such as ["cat", "dog", "fox"].'
+        if not isinstance(self.classes, tuple) or not all(isinstance(each, str) and each for each in self.classes):
+            raise BadDefinition(where, f"{self.classes!r} are no names of classes", mend)
+        if not self.classes:
+            return
+        if len(self.classes) < 2:
+            raise BadDefinition(where, "one class alone leaves nothing to predict", mend)
+        if len(set(self.classes)) < len(self.classes):
+            raise BadDefinition(where, "a class is listed twice", "List each once.")
+        if self.above is not None or self.below is not None:
+            raise BadDefinition(where, "a bound is given as well", "Keep either classes= or the bound.")
+
     @property
     def task(self) -> Task:
-        """`binary` where a bound is given, `regression` otherwise."""
+        """`multiclass` where there are classes, `binary` where a bound is given, `regression` otherwise."""
+        if self.classes:
+            return "multiclass"
         return "regression" if self.above is None and self.below is None else "binary"
 
     @property
@@ -90,6 +110,8 @@ class Label:
             raw = np.where(np.isnan(raw), np.nan, (raw > self.above).astype(np.float64))
         elif self.below is not None:
             raw = np.where(np.isnan(raw), np.nan, (raw < self.below).astype(np.float64))
+        elif self.classes:
+            raw = np.where(np.isin(raw, np.arange(len(self.classes))), raw, np.nan)
         return _closed(raw, predicted_at, self.window, as_of)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from leaven.events.columns import Column, Predictions, column_time
 from leaven.events.source import Span
+from leaven.stats.answers import given
 
 Arms = Mapping[str, str]  # the versions that arms stand for: rows of another version are of another trial
 
@@ -85,7 +86,7 @@ class _Met:
         ends = np.r_[starts[1:], len(unit)]
         crossed = np.maximum.reduceat(code, starts) != np.minimum.reduceat(code, starts)
         arm = np.array(names, dtype=object)[code]
-        failing = np.isnan(served.answer[rows])
+        failing = ~given(served.answer[rows])
         failing[failing] = [error is not None for error in served.error[rows[failing]].tolist()]
         return cls(unit[starts], served.at[rows[starts]], arm[ends - 1], crossed, _by(arm, failing, ends))
 

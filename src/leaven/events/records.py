@@ -33,7 +33,7 @@ class PredictionServed(msgspec.Struct, frozen=True, array_like=True, tag="predic
     arm: str
     version: str  # that gave the answer
     propensity: float  # probability of this arm for this unit, (0, 1]
-    answer: float | None  # probability of the positive class, or the predicted value
+    answer: float | tuple[float, ...] | None  # probability of class 1, the value, or the probability of each class
     seconds: float  # spent predicting
     table: int  # revision of the routing table that chose the arm
     error: str | None = None

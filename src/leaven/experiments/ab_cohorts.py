@@ -21,6 +21,7 @@ from leaven.experiments.ab_design import Design
 from leaven.experiments.ab_evidence import CHALLENGER, CHAMPION
 from leaven.experiments.ab_metrics import Failures, Metric, Outcome, Ratio
 from leaven.experiments.stage import Traffic
+from leaven.stats.answers import given
 from leaven.stats.quality import QUALITIES
 from leaven.values import value
 
@@ -122,14 +123,14 @@ def totals(metric: Metric, rows: Sequence[Rows], units: int) -> tuple[Column, Co
         return parts[0], parts[-1], np.asarray(known > 0)
     (own,) = rows
     if isinstance(metric, Failures):
-        hit = _summed(own, (np.isnan(own.served.answer) & ~own.served.exposed).astype(float), units) > 0
+        hit = _summed(own, (~given(own.served.answer) & ~own.served.exposed).astype(float), units) > 0
         there = _summed(own, np.ones(len(own.which)), units) > 0
         return hit.astype(float), np.ones(units), there
     known = ~np.isnan(own.label)
     if isinstance(metric, Outcome):
         numerator, denominator = own.label[known], np.ones(int(known.sum()))
     else:
-        known &= ~np.isnan(own.served.answer)
+        known &= given(own.served.answer)
         numerator, denominator = QUALITIES[str(metric)].parts(own.label[known], own.served.answer[known], 0.5)
     told = Rows(own.which[known], own.served, own.label)
     counted = _summed(told, np.ones(len(told.which)), units)

@@ -23,6 +23,7 @@ from leaven.experiments.ab_metrics import Gauge, Latency, rules_of
 from leaven.experiments.ab_past import covariate
 from leaven.experiments.measures import Cell, Kept
 from leaven.experiments.stage import Traffic
+from leaven.stats.answers import given
 from leaven.stats.clustered_auc import AucCohorts, auc_cohort
 from leaven.stats.comoments import Comoments, comoments
 from leaven.stats.moments import moments
@@ -122,14 +123,14 @@ def _by_arm(columns: list[Column], rows: Column, arms: Column) -> dict[str, Kept
 
 def _seconds(cohort: Cohort, own: Column) -> Kept:
     rows = cohort.rows()
-    answered = own[rows.which] & ~np.isnan(rows.served.answer)
+    answered = own[rows.which] & given(rows.served.answer)
     _, unit = np.unique(rows.which[answered], return_inverse=True)
     return quantile_counts(rows.served.seconds[answered], unit, _SECONDS)
 
 
 def _auc(cohort: Cohort, own: Column) -> Kept:
     rows = cohort.rows()
-    told = own[rows.which] & ~np.isnan(rows.served.answer) & ~np.isnan(rows.label)
+    told = own[rows.which] & given(rows.served.answer) & ~np.isnan(rows.label)
     if not told.any():
         return AucCohorts()
     return auc_cohort(rows.served.unit[told], rows.label[told], rows.served.answer[told])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.events.columns import Column, Predictions
+from leaven.stats.answers import given
 from leaven.stats.log_counts import LogCounts, log_counts
 from leaven.stats.metrics import METRICS
 
@@ -19,7 +20,7 @@ _REASON_LENGTH = 100
 def failed_rows(served: Predictions) -> NDArray[np.bool_]:
     """Return which rows an arm failed on: they have an error, or no number for an answer, and are no exposures."""
     told = np.array([error is not None for error in served.error.tolist()], dtype=bool)
-    failed: NDArray[np.bool_] = told | (np.isnan(served.answer) & ~served.exposed)
+    failed: NDArray[np.bool_] = told | (~given(served.answer) & ~served.exposed)
     return failed
 
 

@@ -6,12 +6,12 @@ Everything is counted per unit: many requests of one unit are one observation, s
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from leaven.events.columns import Examples
 from leaven.experiments.ab_evidence import ABEvidence
 from leaven.experiments.counting import by_reason, distinct, failed_rows, first_seconds, row_losses
 from leaven.experiments.side_by_side import ShadowEvidence
+from leaven.stats.answers import given
 from leaven.stats.log_counts import LogCounts
 from leaven.stats.moments import Moments, moments, unit_means
 
@@ -78,7 +78,7 @@ def arm_evidence(examples: Examples, metric: str) -> ArmEvidence:
     """Return what these examples, all of one arm and oldest first, say about it."""
     served = examples.predictions
     failed = failed_rows(served)
-    answered = ~failed & ~np.isnan(served.answer)  # exposures are neither
+    answered = ~failed & given(served.answer)  # exposures are neither
     judged = examples.take(answered).mature()
     losses = row_losses(metric, judged.labels.value, judged.predictions.answer)
     return ArmEvidence(

@@ -10,8 +10,9 @@ import numpy as np
 
 from leaven.events.columns import Column, Examples, column_time
 from leaven.events.hearing import Hearing
-from leaven.events.labels import LabelRule
+from leaven.events.labels import LabelRule, Task
 from leaven.events.source import ExampleSource, Span
+from leaven.stats.answers import given
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import Moments, moments, unit_means
 from leaven.stats.unit_curve import UnitCurve, unit_curve
@@ -53,7 +54,7 @@ def observe(source: ExampleSource, rule: LabelRule, *, until: datetime, days: in
     judged = source.examples(earlier, rule, as_of=until)
     heard = source.examples(earlier, Hearing(rule), as_of=until).labels.value
     known = judged.mature()
-    when, unit, loss, answers = _losses(known, metric)
+    when, unit, loss, answers = _losses(known, metric, rule.task)
     day = (column_time(earlier.end) - when) // np.timedelta64(1, "D").astype("m8[us]")  # 0 is the last one
     losses = {each: _over(each, days, day, unit, loss) for each in _stretches(days)}
     return Observed(
@@ -85,16 +86,17 @@ def _over(length: int, days: int, day: Column, unit: Column, loss: Column) -> Mo
     return moments(unit_means(names, loss[whole]))
 
 
-def _losses(known: Examples, metric: str) -> tuple[Column, Column, Column, Literal["served", "constant"]]:
+def _losses(known: Examples, metric: str, task: Task) -> tuple[Column, Column, Column, Literal["served", "constant"]]:
     """Time, unit and loss of each row that a champion answered, or else of all; and whose answers were taken."""
     row_loss = METRICS[metric].row_loss
     assert row_loss is not None  # callers name a loss of single rows
-    answered = known.take((known.predictions.arm == "champion") & ~np.isnan(known.predictions.answer))
+    answered = known.take((known.predictions.arm == "champion") & given(known.predictions.answer))
     if len(answered) or not len(known):
         loss = row_loss(answered.labels.value, answered.predictions.answer)
         return answered.predictions.at, answered.predictions.unit, loss, "served"
     label = known.labels.value
-    loss = row_loss(label, np.full(len(label), label.mean()))
+    shares = np.bincount(label.astype(np.intp)) / len(label) if task == "multiclass" else label.mean()
+    loss = row_loss(label, np.tile(shares, (len(label), 1)) if task == "multiclass" else np.full(len(label), shares))
     return known.predictions.at, known.predictions.unit, loss, "constant"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from leaven.events.columns import Column, Pairs
 from leaven.experiments.counting import OTHERS, by_reason, capped, distinct, row_losses
+from leaven.stats.answers import apart, decided, given
 from leaven.stats.log_counts import LogCounts, bin_of, log_counts
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import Moments, moments, unit_means
@@ -69,10 +70,12 @@ class ShadowEvidence(msgspec.Struct, frozen=True):
 def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
     """Return what these pairs say about the shadow, for the loss `metric`."""
     live = pairs.live.predictions
-    failed = np.isnan(pairs.shadow_answer)
-    both = ~failed & ~np.isnan(live.answer)
+    failed = ~given(pairs.shadow_answer)
+    both = ~failed & given(live.answer)
     champion, shadow = live.answer[both], pairs.shadow_answer[both]
-    higher = shadow - champion
+    # Classes have no order: how far the answers lie apart counts as higher.
+    distance = apart(champion, shadow)
+    higher = shadow - champion if champion.ndim == shadow.ndim == 1 else distance
     flipped = _flipped(champion, shadow, metric)
     mature = both & pairs.live.labels.mature & ~np.isnan(pairs.live.labels.value)
     unit, label = live.unit[mature], pairs.live.labels.value[mature]
@@ -85,7 +88,7 @@ def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
         units=distinct(live.unit),
         failed_units=distinct(live.unit[failed]),
         flips=int(flipped.sum()),
-        absolute_difference=moments(np.abs(higher)),
+        absolute_difference=moments(distance),
         champion_loss=moments(unit_theirs),
         challenger_loss=moments(unit_ours),
         loss_difference=moments(unit_ours - unit_theirs),
@@ -95,16 +98,14 @@ def shadow_evidence(pairs: Pairs, metric: str) -> ShadowEvidence:
         champion_seconds=log_counts(live.seconds[both]),
         shadow_seconds=log_counts(pairs.shadow_seconds[both]),
         reasons=by_reason(pairs.shadow_error[failed]),
-        segments={
-            name: _segments(column[both], flipped, np.abs(higher)) for name, column in _categories(live.features)
-        },
+        segments={name: _segments(column[both], flipped, distance) for name, column in _categories(live.features)},
     )
 
 
 def _flipped(champion: Column, shadow: Column, metric: str) -> Column:
-    if "binary" not in METRICS[metric].tasks:
+    if METRICS[metric].tasks == ("regression",):
         return np.zeros(len(champion), dtype=bool)
-    flipped: Column = (champion >= 0.5) != (shadow >= 0.5)
+    flipped: Column = decided(champion) != decided(shadow)
     return flipped
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition
 from leaven.gates.gate import Check, GateEvidence, GateReport, Outcome
+from leaven.stats.answers import apart, decided, given, telling
 from leaven.stats.intervals import mean_interval
 from leaven.stats.moments import moments, unit_means
 from leaven.values import value
@@ -26,7 +27,8 @@ class Churn:
 
     Args:
         at_most: Share of decisions that may change; with `of="answers"` the mean distance of the answers.
-        of: `"decisions"`: whether the answer reaches `threshold`, for a binary label. `"answers"`: the answers.
+        of: `"decisions"`: whether the answer reaches `threshold`, or which class is the likeliest. `"answers"`: what
+            is answered.
         threshold: The least probability that counts as yes.
         min_rows: Fewer rows are undecided.
     """
@@ -46,21 +48,21 @@ class Churn:
             raise BadDefinition("Churn(threshold=…)", f"{self.threshold!r} decides nothing", "Use one within 0 and 1.")
 
     @property
-    def task(self) -> str | None:
-        """The kind of label that it is for, or None if it does not matter."""
-        return "binary" if self.of == "decisions" else None
+    def tasks(self) -> tuple[str, ...] | None:
+        """The kinds of label that it is for, or None if it does not matter."""
+        return ("binary", "multiclass") if self.of == "decisions" else None
 
     def look(self, check: Check) -> GateEvidence:
         """Return how much changed per unit, as the difference of the two."""
         rows = check.fresh
-        broken = int((~np.isfinite(rows.challenger)).sum())
+        broken = int((~given(rows.challenger)).sum())
         if broken or rows.champion is None:
             return GateEvidence(len(rows.challenger), broken=broken)
-        told = np.isfinite(rows.champion)
+        told = given(rows.champion)
         ours, theirs = rows.challenger[told], rows.champion[told]
-        changed = decisions_changed(ours, theirs, self.threshold) if self.of == "decisions" else np.abs(ours - theirs)
+        changed = decisions_changed(ours, theirs, self.threshold) if self.of == "decisions" else apart(ours, theirs)
         per_unit = moments(unit_means(rows.examples.predictions.unit[told], changed))
-        return GateEvidence(int(told.sum()), champion=moments(theirs), difference=per_unit)
+        return GateEvidence(int(told.sum()), champion=moments(telling(theirs)), difference=per_unit)
 
     def judge(self, evidence: GateEvidence) -> GateReport:
         """Return whether little enough changed."""
@@ -89,6 +91,6 @@ class Churn:
 
 
 def decisions_changed(ours: Floats, theirs: Floats, threshold: float) -> Floats:
-    """Return 1 where the two fall on different sides of the threshold, else 0; all of shape (rows,)."""
-    changed: Floats = ((ours >= threshold) != (theirs >= threshold)).astype(np.float64)
+    """Return 1 where the two fall on different sides of the threshold, or name different classes, else 0."""
+    changed: Floats = (decided(ours, threshold) != decided(theirs, threshold)).astype(np.float64)
     return changed

@@ -6,13 +6,13 @@ model that forgets.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 import numpy as np
 
+from leaven.events.labels import Task
 from leaven.gates.churn import decisions_changed
 from leaven.gates.gate import Check, Rows
+from leaven.stats.answers import apart, given
 from leaven.stats.intervals import Interval, mean_interval
 from leaven.stats.metrics import METRICS, default_metric
 from leaven.stats.moments import moments, unit_means
@@ -39,11 +39,11 @@ class Forgetting(msgspec.Struct, frozen=True):
     fresh: Losses | None
     past: Losses | None
     backward_transfer: Interval | None
-    churn_decisions: float | None  # share of fresh rows that are decided otherwise at 0.5; None for a number
+    churn_decisions: float | None  # share of fresh rows that are decided otherwise (at 0.5); None for a number
     churn_answers: float | None  # mean distance of the answers to fresh rows
 
 
-def forgetting(check: Check, *, metric: str, task: Literal["binary", "regression"]) -> Forgetting | None:
+def forgetting(check: Check, *, metric: str, task: Task) -> Forgetting | None:
     """Return what a challenger learnt and forgot against the champion; None without a champion.
 
     Args:
@@ -60,12 +60,12 @@ def forgetting(check: Check, *, metric: str, task: Literal["binary", "regression
     return Forgetting(
         metric, fresh, past,
         backward_transfer=None if past is None else past.difference,
-        churn_decisions=float(decided.mean()) if task == "binary" and len(decided) else None,
-        churn_answers=float(np.abs(ours - theirs).mean()) if len(ours) else None,
+        churn_decisions=float(decided.mean()) if task != "regression" and len(decided) else None,
+        churn_answers=float(apart(ours, theirs).mean()) if len(ours) else None,
     )  # fmt: skip
 
 
-def row_loss_metric(metrics: tuple[str, ...], task: Literal["binary", "regression"]) -> str:
+def row_loss_metric(metrics: tuple[str, ...], task: Task) -> str:
     """Return the first of `metrics` that is a loss of single rows, or the task's usual one."""
     for name in metrics:
         if name in METRICS and METRICS[name].row_loss is not None:
@@ -89,5 +89,5 @@ def _losses(rows: Rows, metric: str) -> Losses | None:
 def _answered(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     if rows.champion is None or not len(rows.champion):
         return np.zeros(len(rows.challenger), dtype=bool)
-    answered: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.isfinite(rows.challenger) & np.isfinite(rows.champion)
+    answered: np.ndarray[tuple[int], np.dtype[np.bool_]] = given(rows.challenger) & given(rows.champion)
     return answered

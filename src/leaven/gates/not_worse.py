@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Literal
 
-import numpy as np
-
 from leaven.errors import BadDefinition
 from leaven.gates.gate import Check, GateEvidence, GateReport, Outcome
+from leaven.stats.answers import given
 from leaven.stats.intervals import mean_interval
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import moments, paired_excess, unit_means
@@ -44,13 +43,13 @@ class NotWorse:
         rows = check.fresh if self.on == "fresh" else check.past
         row_loss = METRICS[self.metric].row_loss
         assert row_loss is not None
-        label, broken = rows.examples.labels.value, int((~np.isfinite(rows.challenger)).sum())
+        label, broken = rows.examples.labels.value, int((~given(rows.challenger)).sum())
         if broken:
             return GateEvidence(len(label), broken=broken)
         if rows.champion is None:
             ours = unit_means(rows.examples.predictions.unit, row_loss(label, rows.challenger))
             return GateEvidence(len(label), moments(ours))
-        told = np.isfinite(rows.champion)  # where the champion failed there is nothing to be worse than
+        told = given(rows.champion)  # where the champion failed there is nothing to be worse than
         unit = rows.examples.predictions.unit[told]
         ours = unit_means(unit, row_loss(label[told], rows.challenger[told]))
         theirs = unit_means(unit, row_loss(label[told], rows.champion[told]))

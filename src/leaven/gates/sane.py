@@ -8,6 +8,7 @@ import numpy as np
 
 from leaven.errors import BadDefinition
 from leaven.gates.gate import Check, GateEvidence, GateReport, Outcome
+from leaven.stats.answers import alike, given, telling
 from leaven.stats.moments import moments
 from leaven.values import value
 
@@ -27,9 +28,9 @@ class Sane:
 
     def look(self, check: Check) -> GateEvidence:
         """Return the challenger's answers, in moments."""
-        answers = np.concatenate([check.fresh.challenger, check.past.challenger])
-        finite = answers[np.isfinite(answers)]
-        return GateEvidence(len(answers), moments(finite), broken=len(answers) - len(finite))
+        answers = np.concatenate(alike([check.fresh.challenger, check.past.challenger]))
+        finite = answers[given(answers)]
+        return GateEvidence(len(answers), moments(telling(finite)), broken=len(answers) - len(finite))
 
     def judge(self, evidence: GateEvidence) -> GateReport:
         """Return whether all answers make sense."""

@@ -25,7 +25,7 @@ class Answers(Protocol):
     """A loaded model."""
 
     def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Return one answer per row of `columns`, shape (rows,)."""
+        """Return one answer per row of `columns`, shape (rows,), or (rows, classes)."""
         ...
 
 
@@ -33,7 +33,7 @@ class Answers(Protocol):
 class Asked:
     """What an arm said, and what a row of it cost."""
 
-    answers: NDArray[np.float64]  # shape (rows,); may hold what is not finite, which the caller judges
+    answers: NDArray[np.float64]  # shape (rows,) or (rows, classes); what is not finite is for the caller to judge
     seconds: float  # spent per row
 
 

@@ -183,7 +183,11 @@ class Gateway:
         if not predicting.known and not predicting.loops:
             raise NotReady("the loops are not known")
         reports = read_feedback(
-            body, loops=predicting.loops, now=predicting.clock.micros(), new_id=predicting.chance.new_id
+            body,
+            loops=predicting.loops,
+            now=predicting.clock.micros(),
+            new_id=predicting.chance.new_id,
+            classes=predicting.classes,
         )
         for loop in {report.loop for report in reports}:
             permit(scope, loop)

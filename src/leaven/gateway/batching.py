@@ -220,13 +220,13 @@ class WrongShape(ValueError):
 
 
 def checked(answers: Any, rows: int) -> NDArray[np.float64]:
-    """Return `answers` as float64 of shape (rows,).
+    """Return `answers` as float64 of shape (rows,), or (rows, classes).
 
     Raises:
-        WrongShape: they are not one per row.
+        WrongShape: they are not one per row, or one per row for each of several classes.
     """
     given = np.asarray(answers, dtype=np.float64)
-    if given.shape != (rows,):
+    if given.shape[:1] != (rows,) or given.ndim > 2:
         raise WrongShape(f"answered with shape {list(given.shape)} for {rows} rows")
     return given
 

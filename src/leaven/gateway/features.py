@@ -109,6 +109,7 @@ def _bools(name: str, sent_as: str, values: Given) -> Converted:
 
 _CONVERT: dict[str, Callable[[str, str, Given], Converted]] = {
     "category": _categories,
+    "text": _categories,
     "float": _floats,
     "int": _ints,
     "bool": _bools,
@@ -144,7 +145,7 @@ def _by_rule(rule: FeatureRule, name: str, kind: FeatureType, sent_as: str, valu
         kept = [_known(rule, name, value) for value in kept]
     if rule.default is not None:
         kept = [rule.default if value is None else value for value in kept]
-    if kind == "category":
+    if kind in ("category", "text"):
         return _objects(kept), kept
     return np.array([np.nan if value is None else float(value) for value in kept]), kept
 

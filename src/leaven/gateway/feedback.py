@@ -6,7 +6,7 @@ speaks of. One bad report refuses them all, so that a caller who is told 200 kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from math import isfinite
 from typing import Any
@@ -31,7 +31,7 @@ class _Report(msgspec.Struct):
     model: str | None = None
     prediction_id: str | None = None
     unit: str | None = None
-    value: float | bool | None = None
+    value: float | bool | str | None = None
     kind: FeedbackKind = "label"
     at: str | int | None = None
     id: str | None = None
@@ -42,7 +42,12 @@ _decoder = msgspec.json.Decoder()
 
 
 def read_feedback(
-    body: bytes, *, loops: Collection[str], now: int, new_id: Callable[[], str]
+    body: bytes,
+    *,
+    loops: Collection[str],
+    now: int,
+    new_id: Callable[[], str],
+    classes: Callable[[str], Sequence[str]] = lambda loop: (),
 ) -> list[FeedbackReceived]:
     """Return the reports in `body`, in order.
 
@@ -51,6 +56,7 @@ def read_feedback(
         loops: The loops that are served here.
         now: Time of receipt, microseconds since the Unix epoch; also when it happened, where a report does not say.
         new_id: Makes an id for a report that has none.
+        classes: Tells the classes of a loop's label; a value may name one of them.
     Raises:
         BadRequest: a report is not one; the text names its index and field.
     """
@@ -60,10 +66,13 @@ def read_feedback(
         raise BadRequest("feedback", "it is no list of reports", 'Send one object, or {"feedback": [object, ...]}.')
     if len(reports) > MAX_REPORTS:
         raise BadRequest("feedback", f"{len(reports)} reports are more than {MAX_REPORTS}", "Send them in parts.")
-    return [_read(report, f"feedback[{index}]", loops, now, new_id) for index, report in enumerate(reports)]
+    return [_read(report, f"feedback[{index}]", loops, now, new_id, classes) for index, report in enumerate(reports)]
 
 
-def _read(sent: Any, where: str, loops: Collection[str], now: int, new_id: Callable[[], str]) -> FeedbackReceived:
+def _read(
+    sent: Any, where: str, loops: Collection[str], now: int, new_id: Callable[[], str],
+    classes: Callable[[str], Sequence[str]],
+) -> FeedbackReceived:  # fmt: skip
     try:
         report = msgspec.convert(sent, _Report)
     except msgspec.ValidationError as error:
@@ -78,13 +87,24 @@ def _read(sent: Any, where: str, loops: Collection[str], now: int, new_id: Calla
     if not report.name:
         raise BadRequest(f"{where}.name", "it is empty", "Name what was observed, as the loop file does.")
     _check_lengths(report, where)
-    if report.value is not None and not isfinite(report.value):
-        raise BadRequest(f"{where}.value", f"{report.value} is not finite", "Send a number, or null.")
+    value = _place(report.value, f"{where}.value", classes(loop)) if isinstance(report.value, str) else report.value
+    if value is not None and not isfinite(value):
+        raise BadRequest(f"{where}.value", f"{value} is not finite", "Send a number, or null.")
     return FeedbackReceived(
         loop, report.id or new_id(), report.name, _moment(report.at, f"{where}.at", now), now, report.kind,
         report.prediction_id or None, report.unit or None,
-        None if report.value is None else float(report.value), report.source,
+        None if value is None else float(value), report.source,
     )  # fmt: skip
+
+
+def _place(name: str, where: str, classes: Sequence[str]) -> int:
+    """The label that a class's name stands for."""
+    if not classes:
+        raise BadRequest(where, f"{shown(name)} is no number", "Send a number, true or false, or null.")
+    if name not in classes:
+        known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
+        raise BadRequest(where, f"there is no class {shown(name)}", f"Send one of {known}.")
+    return classes.index(name)
 
 
 def _check_lengths(report: _Report, where: str) -> None:

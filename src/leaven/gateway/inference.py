@@ -137,7 +137,7 @@ def reply_to(serving: Serving, request_id: str | None, prediction: Prediction) -
     """Return what a request is answered with, in whatever form it goes out."""
     return protocol.InferReply(
         serving.table.loop, request_id, prediction.answers, prediction.ids, prediction.versions, prediction.arms,
-        prediction.propensities,
+        prediction.propensities, serving.table.schema.classes,
     )  # fmt: skip
 
 
@@ -160,6 +160,7 @@ def said_key(headers: dict[bytes, bytes]) -> str | None:
 
 def metadata(serving: Serving) -> dict[str, Any]:
     """Return what the protocol tells of a model; of parameters, which nobody can ask, that there are no outputs."""
+    classes = serving.table.schema.classes
     without_model = parameters_of(serving, serving.table.champion.version) is not None
     return {
         "name": serving.table.loop,
@@ -172,7 +173,8 @@ def metadata(serving: Serving) -> dict[str, Any]:
         "outputs": []
         if without_model
         else [
-            {"name": protocol.ANSWER, "datatype": "FP64", "shape": [-1]},
+            {"name": protocol.ANSWER, "datatype": "BYTES" if classes else "FP64", "shape": [-1]},
+            *([{"name": protocol.PROBABILITIES, "datatype": "FP64", "shape": [-1, len(classes)]}] if classes else []),
             *({"name": name, "datatype": "BYTES", "shape": [-1]} for name in protocol.ROW_OUTPUTS),
         ],
     }
@@ -181,7 +183,7 @@ def metadata(serving: Serving) -> dict[str, Any]:
 def _read(body: bytes, headers: dict[bytes, bytes], serving: Serving) -> tuple[protocol.InferRequest, Rows]:
     """What is asked; the request without its tensors, which are rows now."""
     request = _parse(body, headers.get(b"inference-header-content-length"), serving)
-    protocol.check_outputs(request)
+    protocol.check_outputs(request, serving.table.schema.classes)
     rows = read_rows(request, serving.table.schema, unit=said_unit(headers))
     if request.id:
         checked_text(request.id, "id")

@@ -41,6 +41,7 @@ class _Answer(msgspec.Struct, array_like=True):
     answers: bytes  # float64, raw; empty where there is an error
     error: str | None
     seconds: float
+    classes: int = 0  # numbers per row, where there are several
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -96,11 +97,17 @@ def _answered(model: Answers, asked: bytes) -> _Answer:
         answers = checked(model.answer(columns), question.rows)
     except Exception as error:
         return _Answer(b"", _told(error), time.perf_counter() - began)
-    return _Answer(answers.tobytes(), None, time.perf_counter() - began)
+    return _Answer(answers.tobytes(), None, time.perf_counter() - began, answers.shape[1] if answers.ndim == 2 else 0)
 
 
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:2000]
+
+
+def _numbers(said: _Answer) -> NDArray[np.float64]:
+    """The answers as an array that may be written to."""
+    answers: NDArray[np.float64] = np.frombuffer(said.answers).copy()
+    return answers.reshape(-1, said.classes) if said.classes else answers
 
 
 def _column(kept: bytes | list[str | None]) -> NDArray[Any]:
@@ -245,7 +252,7 @@ class Isolated:
             done(ArmDown(self._why), 0.0)
         else:
             self._pause = FIRST_PAUSE
-            done(ModelFailedThere(said.error) if said.error else np.frombuffer(said.answers).copy(), said.seconds)
+            done(ModelFailedThere(said.error) if said.error else _numbers(said), said.seconds)
 
     def _fail(self, process: ModelProcess, why: str) -> None:
         """Kill the process, which may hang for ever or has ended, and start it again after a pause."""

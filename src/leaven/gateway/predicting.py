@@ -91,6 +91,11 @@ class Predicting:
         """The loops that feedback is taken for: those that are served, and those that were until somebody unloaded."""
         return self.served.keys() | self._withdrawn.keys() if self._withdrawn else self.served.keys()
 
+    def classes(self, loop: str) -> Sequence[str]:
+        """Return the classes of a loop's label; none where it has none, or is out of service."""
+        serving = self.served.get(loop)
+        return () if serving is None else serving.table.schema.classes
+
     async def answer(self, serving: Serving, rows: Rows, *, version: str | None, key: str | None) -> Prediction:
         """Return the answers to `rows`, written down.
 

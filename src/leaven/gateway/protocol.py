@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from leaven.gateway.refusals import BadRequest, TooLarge, shown
 from leaven.gateway.tensors import Tensor, from_json, from_raw, to_raw
+from leaven.stats.answers import decided
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 MAX_JSON = 16 * 2**20  # bytes; reading JSON holds up everybody, so a large request is to be sent as binary data
@@ -23,6 +24,8 @@ ANSWER = "answer"
 # Names under which clients of other servers ask for the one output that a tabular model has.
 ANSWER_ALIASES = (ANSWER, "predict", "predict_proba", "predictions", "output-0")
 ROW_OUTPUTS = ("prediction_id", "version", "arm")
+PROBABILITIES = "probabilities"  # of each class, shape [rows, classes]; an output of loops whose label has classes
+PROBABILITIES_ALIASES = (PROBABILITIES, "predict_proba")
 Parameters = dict[str, Any]
 
 
@@ -66,6 +69,7 @@ class InferReply(msgspec.Struct, frozen=True):
     versions: Sequence[str]
     arms: Sequence[str]
     propensities: Sequence[float]
+    classes: Sequence[str] = ()  # where the answers are the probabilities of these
 
 
 _request_decoder = msgspec.json.Decoder(_RequestWritten)
@@ -146,12 +150,12 @@ def parse_raw(body: bytes, features: Sequence[tuple[str, str, bool]]) -> InferRe
         raise BadRequest("Inference-Header-Content-Length", f"0 is for models of one input; this has {len(features)}",
                          "Send JSON in front of the tensors and its length here.")  # fmt: skip
     name, kind, _ = features[0]
-    if kind == "category":
+    if kind in ("category", "text"):
         body = len(body).to_bytes(4, "little") + body
     return InferRequest((from_raw(name, DATATYPE_OF[kind], [1], body),), None, {}, (), True)
 
 
-DATATYPE_OF = {"category": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
+DATATYPE_OF = {"category": "BYTES", "text": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
 
 
 def format_reply(reply: InferReply, request: InferRequest) -> tuple[bytes, int | None]:
@@ -162,14 +166,13 @@ def format_reply(reply: InferReply, request: InferRequest) -> tuple[bytes, int |
     """
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
-    rows = len(reply.prediction_ids)
     for name, values, binary in outputs_of(reply, request):
-        output: dict[str, Any] = {"name": name, "shape": [rows], "datatype": datatype_of(values)}
+        output: dict[str, Any] = {"name": name, "shape": shape_of(values), "datatype": datatype_of(values)}
         if binary:
             blobs.append(to_raw(values))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            output["data"] = values.tolist() if isinstance(values, np.ndarray) else values
+            output["data"] = values.ravel().tolist() if isinstance(values, np.ndarray) else values
         outputs.append(output)
     head = _encode(_head(reply, outputs))
     return (head, None) if not blobs else (b"".join((head, *blobs)), len(head))
@@ -181,8 +184,13 @@ def outputs_of(reply: InferReply, request: InferRequest) -> list[tuple[str, NDAr
     Raises:
         BadRequest: the request names an output that there is not.
     """
-    wanted = request.outputs or _all_outputs(len(reply.prediction_ids), request.binary)
+    wanted = request.outputs or _all_outputs(reply, request.binary)
     return [(name, _output(reply, name), binary) for name, binary in wanted]
+
+
+def shape_of(values: NDArray[np.float64] | Sequence[str]) -> list[int]:
+    """Return the shape of an output."""
+    return list(values.shape) if isinstance(values, np.ndarray) else [len(values)]
 
 
 def datatype_of(values: NDArray[np.float64] | Sequence[str]) -> str:
@@ -218,36 +226,44 @@ def _head(reply: InferReply, outputs: list[dict[str, Any]]) -> dict[str, Any]:
     return head
 
 
-def _all_outputs(rows: int, binary: bool) -> tuple[tuple[str, bool], ...]:
+def _all_outputs(reply: InferReply, binary: bool) -> tuple[tuple[str, bool], ...]:
     """The outputs of a request that names none; one row says the others in its `parameters`."""
-    names = (ANSWER,) if rows == 1 else (ANSWER, *ROW_OUTPUTS)
+    names = (ANSWER, PROBABILITIES) if reply.classes else (ANSWER,)
+    names = names if len(reply.prediction_ids) == 1 else (*names, *ROW_OUTPUTS)
     return tuple((name, binary) for name in names)
 
 
 def _output(reply: InferReply, name: str) -> NDArray[np.float64] | Sequence[str]:
-    if name in ANSWER_ALIASES:
+    if reply.classes and name in PROBABILITIES_ALIASES:
         return reply.answers
+    if name in ANSWER_ALIASES:
+        return [reply.classes[place] for place in decided(reply.answers).tolist()] if reply.classes else reply.answers
     per_row = {"prediction_id": reply.prediction_ids, "version": reply.versions, "arm": reply.arms}.get(name)
     if per_row is None:
-        raise unknown_output(name)
+        raise unknown_output(name, reply.classes)
     return per_row
 
 
-def unknown_output(name: str) -> BadRequest:
-    """Return the refusal of an output that no model here has."""
-    known = ", ".join((*ANSWER_ALIASES, *ROW_OUTPUTS))
+def unknown_output(name: str, classes: Sequence[str]) -> BadRequest:
+    """Return the refusal of an output that the model does not have."""
+    known = ", ".join((*ANSWER_ALIASES, *((PROBABILITIES,) if classes else ()), *ROW_OUTPUTS))
     return BadRequest("outputs", f"there is no output {shown(name)}", f"Ask for {known}, or leave `outputs` out.")
 
 
-def check_outputs(request: InferRequest) -> None:
+def check_outputs(request: InferRequest, classes: Sequence[str] = ()) -> None:
     """Refuse a request for an output that there is not, before anything is predicted or logged.
+
+    Args:
+        request: What is asked.
+        classes: Of the loop's label.
 
     Raises:
         BadRequest: naming the output.
     """
     for name, _ in request.outputs:
-        if name not in ANSWER_ALIASES and name not in ROW_OUTPUTS:
-            raise unknown_output(name)
+        known = name in ANSWER_ALIASES or name in ROW_OUTPUTS or (classes and name == PROBABILITIES)
+        if not known:
+            raise unknown_output(name, classes)
 
 
 def _json_end(body: bytes, json_length: str | None) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from leaven.experiments.routing import ArmRoute, RoutingTable, ShadowRoute
 from leaven.gateway.answering import Answerer, Columns
 from leaven.gateway.refusals import ModelFailed, Overloaded, UnknownVersion
 from leaven.gateway.rows import Rows
+from leaven.stats.answers import given, none, padded
 
 ANSWER_SECONDS = 7.0  # that arm and champion may take together: records that come later are not waited for
 PINNED = "pinned"  # the arm of requests that name their version themselves; no evidence comes from it
@@ -48,7 +50,7 @@ class Chance:
 class Prediction:
     """One request, answered. Sequences hold one item per row."""
 
-    answers: NDArray[np.float64]
+    answers: NDArray[np.float64]  # shape (rows,), or (rows, classes)
     ids: Sequence[str]
     versions: Sequence[str]  # that gave the answers
     arms: Sequence[str]
@@ -107,7 +109,7 @@ async def predict(
     records = [
         PredictionServed(
             table.loop, ids[row], at, units[row], "live", route.arm, route.version, route.propensity,
-            None if errors[row] is not None else float(answers[row]),
+            None if errors[row] is not None else as_logged(answers[row]),
             seconds[row], table.revision, errors[row], rows.features(row),
         )
         for row, route in enumerate(routes)
@@ -157,9 +159,10 @@ def _id_of(loop: str, key: str) -> str:
 
 async def _ask_arms(serving: Serving, rows: Rows, routes: Sequence[ArmRoute], timer: Callable[[], float]) -> Answered:
     """Each arm's answers to its own rows."""
+    classes = len(serving.table.schema.classes)
     if len(set(map(id, routes))) == 1:  # every row has one arm: nothing to take apart
-        return await ask(serving.models[routes[0].version], rows.columns, rows.count, timer)
-    answers = np.full(rows.count, np.nan)
+        return await ask(serving.models[routes[0].version], rows.columns, rows.count, timer, classes=classes)
+    answers = none(rows.count, classes)
     errors: list[str | None] = [None] * rows.count
     seconds = [0.0] * rows.count
     members_of = [
@@ -172,7 +175,7 @@ async def _ask_arms(serving: Serving, rows: Rows, routes: Sequence[ArmRoute], ti
         [members for _, members in members_of],
         await asyncio.gather(
             *(
-                ask(serving.models[route.version], take(rows.columns, members), len(members), timer)
+                ask(serving.models[route.version], take(rows.columns, members), len(members), timer, classes=classes)
                 for route, members in members_of
             )
         ),
@@ -184,11 +187,14 @@ async def _ask_arms(serving: Serving, rows: Rows, routes: Sequence[ArmRoute], ti
     return Answered(answers, errors, seconds)
 
 
-async def ask(model: Answerer, columns: Columns, count: int, timer: Callable[[], float]) -> Answered:
+async def ask(
+    model: Answerer, columns: Columns, count: int, timer: Callable[[], float], *, classes: int = 0
+) -> Answered:
     """Return an arm's answers, what went wrong per row (or None), and the seconds per row.
 
     Whatever is raised becomes the rows' error: it is the arm's failure, to be counted against it, not ours. Answers
-    that are not finite are failures as well.
+    that are not finite are failures as well. Of the loop's `classes` (0: answers are numbers), those that the model
+    does not know get a probability of 0.
 
     Raises:
         Overloaded: too many rows wait for the model, which is no fault of the arm's.
@@ -200,9 +206,22 @@ async def ask(model: Answerer, columns: Columns, count: int, timer: Callable[[],
         raise
     except Exception as error:
         took = (timer() - began) / count
-        return Answered(np.full(count, np.nan), [_told(error)] * count, [took] * count)
-    errors: list[str | None] = [None if isfinite(answer) else f"answered {answer}" for answer in said.answers.tolist()]
-    return Answered(said.answers, errors, [said.seconds] * count)
+        return Answered(none(count, classes), [_told(error)] * count, [took] * count)
+    errors: list[str | None]
+    if not classes and said.answers.ndim == 1:  # as nearly always, and for each request: so without NumPy
+        errors = [None if isfinite(answer) else f"answered {answer}" for answer in said.answers.tolist()]
+        return Answered(said.answers, errors, [said.seconds] * count)
+    answers = padded(said.answers, classes)
+    if answers.shape != (count, classes):
+        why = f"answered with shape {list(said.answers.shape)} where there are {classes or 'no'} classes"
+        return Answered(none(count, classes), [why] * count, [said.seconds] * count)
+    errors = [None if fine else "answered what is no number" for fine in given(answers).tolist()]
+    return Answered(answers, errors, [said.seconds] * count)
+
+
+def as_logged(answer: Any) -> float | tuple[float, ...]:
+    """Return one row's answer as the log keeps it."""
+    return float(answer) if answer.ndim == 0 else tuple(answer.tolist())
 
 
 def _told(error: Exception) -> str:
@@ -231,7 +250,10 @@ async def _stand_in(
             return ModelFailed(table.loop, routes[row].version, str(errors[row]))
     try:
         async with asyncio.timeout(seconds):  # one in the past is one as well
-            said = await ask(serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0)
+            said = await ask(
+                serving.models[champion.version], take(rows.columns, failed), len(failed), lambda: 0.0,
+                classes=len(table.schema.classes),
+            )  # fmt: skip
     except TimeoutError:
         why = f"there was no time left for it after the arm {errors[failed[0]]}"
         return ModelFailed(table.loop, champion.version, why)

@@ -20,7 +20,7 @@ from leaven.experiments.routing import ShadowRoute
 from leaven.gateway.answering import Answerer, Columns
 from leaven.gateway.refusals import Overloaded
 from leaven.gateway.rows import MAX_ROWS
-from leaven.gateway.serving import Answered, Prediction, Serving, ask, shadowed, take
+from leaven.gateway.serving import Answered, Prediction, Serving, as_logged, ask, shadowed, take
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class ShadowJob:
     columns: Columns
     live: Sequence[PredictionServed]
     offered: float  # seconds, by the timer
+    classes: int  # of the loop's label
 
 
 class Shadows:
@@ -87,7 +88,8 @@ class Shadows:
             whole = len(members) == len(prediction.ids)
             columns = prediction.columns if whole else take(prediction.columns, members)
             live = [prediction.records[row] for row in members]
-            self._jobs.append(ShadowJob(route, serving.models[route.version], columns, live, self._timer()))
+            classes = len(serving.table.schema.classes)
+            self._jobs.append(ShadowJob(route, serving.models[route.version], columns, live, self._timer(), classes))
             self._waiting += len(members)
         self._start_some()
 
@@ -125,7 +127,7 @@ class Shadows:
         try:
             # A deadline in the past is one as well.
             async with asyncio.timeout(left):
-                answered = await ask(job.model, job.columns, len(job.live), self._timer)
+                answered = await ask(job.model, job.columns, len(job.live), self._timer, classes=job.classes)
         except TimeoutError:
             # The record would carry the live answer's time, and readers may already count that time as complete.
             self.counts["dropped_late"] += len(job.live)
@@ -142,7 +144,7 @@ class Shadows:
                 kept = self._log.append(
                     PredictionServed(
                         live.loop, live.id, live.at, live.unit, "shadow", "shadow", job.route.version,
-                        job.route.high / POSITIONS, None if failed is not None else float(answered.answers[row]),
+                        job.route.high / POSITIONS, None if failed is not None else as_logged(answered.answers[row]),
                         answered.seconds[row], live.table, failed,
                     )
                 )  # fmt: skip

@@ -6,6 +6,7 @@ prediction. What a missing, unknown or unfitting value becomes is the loop file'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from leaven.gateway.refusals import BadRequest, shown
 from leaven.gateway.rows import MAX_ROWS, Rows, checked_text
 from leaven.gateway.serving import Prediction
 from leaven.loop import Schema
+from leaven.stats.answers import decided
 from leaven.training.encoding import as_category
 
 Row = dict[str, Any]
@@ -52,7 +54,7 @@ class Tabular:
         rows = rows_of(written.rows, schema, units=_units(written, schema, said_unit(headers)))
         version = None if written.version is None else str(written.version)
         prediction = await self._predicting.answer(serving, rows, version=version, key=said_key(headers))
-        reply = _reply(model, prediction, _ignored(written.rows, schema))
+        reply = _reply(model, prediction, _ignored(written.rows, schema), schema.classes)
         headers_out = [*reply.headers, *prediction_headers(prediction)]
         then = self._predicting.afterwards(serving, prediction)
         return Answer(200, reply.body, headers_out, then, prediction.records)
@@ -106,13 +108,25 @@ def _ignored(written: list[Row], schema: Schema) -> list[str]:
     return sorted({name for row in written for name in row} - known)[:32]
 
 
-def _reply(model: str, prediction: Prediction, ignored: list[str]) -> Answer:
+def _answers(prediction: Prediction, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """What each row is told: the value or probability; of several classes the likeliest, and each probability."""
+    given = prediction.answers.tolist()
+    if not classes:
+        return [{"answer": answer} for answer in given]
+    names = [classes[place] for place in decided(prediction.answers).tolist()]
+    return [
+        {"answer": name, "probabilities": dict(zip(classes, each, strict=True))}
+        for name, each in zip(names, given, strict=True)
+    ]
+
+
+def _reply(model: str, prediction: Prediction, ignored: list[str], classes: Sequence[str]) -> Answer:
     said: dict[str, Any] = {
         "model": model,
         "predictions": [
-            {"prediction_id": name, "answer": answer, "version": version, "arm": arm, "propensity": propensity}
+            {"prediction_id": name, **answer, "version": version, "arm": arm, "propensity": propensity}
             for name, answer, version, arm, propensity in zip(
-                prediction.ids, prediction.answers.tolist(), prediction.versions, prediction.arms,
+                prediction.ids, _answers(prediction, classes), prediction.versions, prediction.arms,
                 prediction.propensities, strict=True,
             )
         ],

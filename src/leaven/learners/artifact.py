@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from leaven.learners.direct.proof import DirectModel
 from leaven.learners.formats import ModelDamaged, load
 from leaven.training.encoding import Encoder
-from leaven.training.learner import Files, Model
+from leaven.training.learner import Files, Model, TextModel, answers_of
 
 MANIFEST = "manifest.json"
 _FOLDER = "model/"
@@ -71,7 +71,7 @@ class ServedModel:
     """A loaded version; safe to ask from several threads."""
 
     encoder: Encoder
-    model: Model
+    model: Model | TextModel
 
     @property
     def path(self) -> Literal["direct", "library"]:
@@ -79,12 +79,14 @@ class ServedModel:
         return "direct" if isinstance(self.model, DirectModel) else "library"
 
     def answer(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value.
+        """Return one answer per row, shape (rows,): the probability of class 1, or the value; of several classes the
+        probability of each, shape (rows, classes).
 
         Args:
             columns: Arrays of one length by feature name, as `Encoder.encode` takes them.
         """
-        return self.model.predict(self.encoder.encode(columns))
+        matrix, encoder = self.encoder.encode(columns), self.encoder
+        return answers_of(self.model, matrix, encoder.texts(columns) if encoder.reads_text else {})
 
 
 def load_artifact(files: Files, *, trusted: Collection[str] = ()) -> ServedModel:

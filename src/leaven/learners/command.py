@@ -21,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.events.labels import Task
 from leaven.learners.bounds import check_choice
 from leaven.learners.formats import load
 from leaven.learners.guards import INPUTS_FILE, check_answers, check_continues, check_rows, inputs_of
@@ -68,6 +69,11 @@ class Command:
         object.__setattr__(self, "arguments", tuple(given))
         object.__setattr__(self, "trusted", tuple(self.trusted))
         check_choice("Command(format=…)", self.format, tuple(_MODEL_FILES))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All kinds of label."""
+        return ("binary", "multiclass", "regression")
 
     def fit(self, data: TrainingSet, *, seed: int) -> Files:
         """Return what the command makes of `data` alone.
@@ -142,6 +148,7 @@ def _write_job(place: Path, data: TrainingSet, *, seed: int, mode: Mode, model: 
         "task": data.schema.task,
         "features": [{"name": name, "type": kind} for name, kind, _ in encoder.features],
         "categories": encoder.categories,
+        "classes": encoder.classes,
         "label": _LABEL,
         "rows": "train.parquet",
         "parent": None if mode == "fit" else f"parent/{model}",

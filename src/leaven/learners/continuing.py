@@ -71,14 +71,19 @@ def go_on(
     check_classes(last, classes)
 
 
-def check_classes(model: Any, classes: list[int]) -> None:
-    """Refuse a model whose classes are not these, in this order: its second column is what is answered.
+def check_classes(model: Any, classes: list[int], *, in_part: bool = False) -> None:
+    """Refuse a model whose classes are not these, in this order: its columns are what is answered.
+
+    Args:
+        model: The fitted estimator.
+        classes: Of the label; none for a number.
+        in_part: Whether it may lack some of them.
 
     Raises:
         CannotLearn: they are others.
     """
     found = np.asarray(getattr(model, "classes_", classes)).tolist()
-    if classes and found != classes:
+    if classes and found != ([each for each in classes if each in found] if in_part else classes):
         raise CannotLearn("ScikitLearn", f"the model's classes are {found}, not {classes}", _FRESH)
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from leaven.errors import BadDefinition, LeavenError
 from leaven.learners.growing import grown_parent, with_proof
 from leaven.settings import limit_memory
-from leaven.training.encoding import Encoder
+from leaven.training.encoding import Encoder, Texts
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
 from leaven.training.plans import Mode
 
-JOB_FILE, DATA_FILE, RESULT_FILE = "job.json", "data.npz", "result.json"
+JOB_FILE, DATA_FILE, TEXTS_FILE, RESULT_FILE = "job.json", "data.npz", "texts.msgpack", "result.json"
 PARENT_FOLDER, MODEL_FOLDER = "parent", "model"
 _LIBRARIES = ("numpy", "scipy", "sklearn", "skops", "xgboost", "lightgbm", "river")
 OUT_OF_MEMORY = 71  # exit code; the system's own for a missing resource
@@ -102,11 +102,18 @@ def _done(folder: Path) -> ResultSheet:
         what = f"the definition is {loop.digest} now, the job was made for {sheet.digest}"
         raise BadDefinition(sheet.loop_file, what, "Restart the controller, so that it runs the file as it is now.")
     with np.load(folder / DATA_FILE, allow_pickle=False) as rows:
-        data = TrainingSet(rows["matrix"], rows["label"], sheet.encoder, loop.schema, sheet.soft)
+        matrix, label = rows["matrix"], rows["label"]
+    data = TrainingSet(matrix, label, sheet.encoder, loop.schema, sheet.soft, read_texts(folder))
     parent = read_folder(folder / PARENT_FOLDER) if sheet.mode == "update" else None
     files = fit_or_update(loop.learner, data, mode=sheet.mode, parent=parent, seed=sheet.seed)
     write_folder(folder / MODEL_FOLDER, files)
     return ResultSheet(loop.learner.format, tuple(sorted(files)), libraries())
+
+
+def read_texts(folder: Path) -> Texts:
+    """Return the text features of the rows in the folder."""
+    texts: dict[str, list[str]] = msgspec.msgpack.decode((folder / TEXTS_FILE).read_bytes())
+    return {name: np.array(column, dtype=object) for name, column in texts.items()}
 
 
 def write_folder(folder: Path, files: Files) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from importlib import import_module
 
 from leaven.errors import LeavenError
-from leaven.training.learner import Files, Model
+from leaven.training.learner import Files, Model, TextModel
 
 FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; imported only when a model of it is loaded
     "xgboost-ubj": "leaven.learners.xgboost",
@@ -40,7 +40,7 @@ class ModelDamaged(LeavenError, ValueError):
         return f"the model's files ({self.given}) cannot be read: {self.why}. Roll back, or train the version again."
 
 
-def load(format: str, files: Files, *, trusted: Collection[str] = ()) -> Model:
+def load(format: str, files: Files, *, trusted: Collection[str] = ()) -> Model | TextModel:
     """Return the model that `files` hold; the library of the format is imported only now.
 
     Args:
@@ -56,5 +56,5 @@ def load(format: str, files: Files, *, trusted: Collection[str] = ()) -> Model:
     """
     if format not in FORMATS:
         raise UnknownFormat(format)
-    model: Model = import_module(FORMATS[format]).load_model(files, trusted=trusted)
+    model: Model | TextModel = import_module(FORMATS[format]).load_model(files, trusted=trusted)
     return model

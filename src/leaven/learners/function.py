@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.events.labels import Task
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import INPUTS_FILE, check_answers, check_continues, check_rows, inputs_of
 from leaven.learners.naming import named_columns
+from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.values import value, written
@@ -86,6 +88,16 @@ class Function:
         _imported("Function(load)", self.load)
 
     @property
+    def reads_text(self) -> bool:
+        """Always: the function gets the texts."""
+        return True
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All kinds of label."""
+        return ("binary", "multiclass", "regression")
+
+    @property
     def format(self) -> str:
         """The owner's own files, and the name of what loads them."""
         return FORMAT
@@ -113,7 +125,7 @@ class Function:
 
     def _made(self, data: TrainingSet, parent: Mapping[str, bytes] | None, seed: int) -> Files:
         train = _imported("Function(function)", self.function)
-        columns = named_columns(data.matrix, data.encoder)
+        columns = named_columns(data.matrix, data.encoder, data.texts)
         files = _checked(self.function, train(columns, data.label.copy(), parent=parent, seed=seed))
         sheet = _Sheet(self.load, _code_of(self.load), data.encoder)
         ours = {
@@ -134,10 +146,14 @@ class FunctionModel:
         self._model, self._encoder = model, encoder
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
+        """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes)."""
+        return self.read(matrix, {})
+
+    def read(self, matrix: Matrix, texts: Mapping[str, NDArray[np.object_]]) -> NDArray[np.float64]:
+        """Return one answer per row, as `predict` does, of rows with texts."""
         if not len(matrix):
-            return np.empty(0)
-        return np.asarray(self._model.predict(named_columns(matrix, self._encoder)), dtype=np.float64)
+            return none(0, len(self._encoder.classes))
+        return np.asarray(self._model.predict(named_columns(matrix, self._encoder, texts)), dtype=np.float64)
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:

@@ -12,10 +12,11 @@ from hashlib import sha256
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from leaven.learners.formats import ModelDamaged
 from leaven.training.encoding import Encoder
-from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
+from leaven.training.learner import CannotLearn, Files, Model, TextModel, TrainingSet, answers_of
 
 INPUTS_FILE = "inputs.json"
 _PROBE_ROWS = 256
@@ -29,6 +30,7 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     features: tuple[tuple[str, str], ...]
     categories: dict[str, tuple[int, str]]
     made_by: str  # what must be the same for a model to be continued
+    classes: tuple[str, ...] = ()  # that it tells apart, in order
     content: str = ""  # digest of the model's own file, where its library must not be handed a damaged one
 
     def to_bytes(self) -> bytes:
@@ -60,7 +62,12 @@ def inputs_of(data: TrainingSet, *, made_by: str, content: bytes | None = None) 
     """
     categories = {name: (len(known), _digest(known)) for name, known in data.encoder.categories.items()}
     return Inputs(
-        data.schema.task, _name_and_type(data.encoder), categories, made_by, "" if content is None else _sha256(content)
+        data.schema.task,
+        _name_and_type(data.encoder),
+        categories,
+        made_by,
+        data.encoder.classes,
+        "" if content is None else _sha256(content),
     )
 
 
@@ -126,9 +133,12 @@ def check_rows(learner: str, data: TrainingSet) -> None:
     if not np.isfinite(label).all():
         unknown = int((~np.isfinite(label)).sum())
         raise CannotLearn(learner, f"{unknown} labels are not numbers", "Train on rows whose label is known.")
-    if data.schema.task != "binary":
+    if data.schema.task == "regression":
         return
     found = np.unique(label)
+    if data.schema.task == "multiclass":
+        _check_places(learner, found, data.encoder.classes)
+        return
     fits = (found >= 0.0) & (found <= 1.0) if data.soft else np.isin(found, (0.0, 1.0))
     if not fits.all():
         allowed = "lie between 0 and 1" if data.soft else "be 0 or 1"
@@ -136,6 +146,17 @@ def check_rows(learner: str, data: TrainingSet) -> None:
     if len(found) < 2:
         why = f"all {len(label)} labels are {found[0]:g}"
         raise CannotLearn(learner, why, "Wait for both outcomes, or widen the loop's data.")
+
+
+def _check_places(learner: str, found: NDArray[np.float64], classes: Sequence[str]) -> None:
+    """Refuse labels that are no places in the list of classes, or all the same."""
+    wrong = found[~np.isin(found, np.arange(len(classes)))]
+    if len(wrong):
+        mend = "A label is the place of its class in Label(…, classes=…), from 0."
+        raise CannotLearn(learner, f"a label is {wrong[0]:g}, and there are {len(classes)} classes", mend)
+    if len(found) < 2:
+        why = f"all labels are {classes[int(found[0])]!r}"
+        raise CannotLearn(learner, why, "Wait for other outcomes, or widen the loop's data.")
 
 
 def check_continues(learner: str, parent: Files, data: TrainingSet, *, made_by: str) -> Inputs:
@@ -155,6 +176,9 @@ def check_continues(learner: str, parent: Files, data: TrainingSet, *, made_by: 
         raise CannotLearn(learner, f"the parent answers a {old.task} task, this is {data.schema.task}", _FRESH)
     if old.made_by != made_by:
         raise CannotLearn(learner, f"the parent was made by {old.made_by}, this is {made_by}", _FRESH)
+    if data.encoder.classes[: len(old.classes)] != old.classes:
+        why = f"the classes do not begin with the parent's {', '.join(old.classes)}"
+        raise CannotLearn(learner, why, f"List new classes behind the old ones. {_FRESH}")
     for name, (count, digest) in old.categories.items():
         known = data.encoder.categories.get(name, ())
         if len(known) < count or _digest(known[:count]) != digest:
@@ -175,7 +199,7 @@ def check_prefix(learner: str, *, before: np.ndarray, after: np.ndarray) -> None
         raise CannotLearn(learner, f"continuing changed the parent's part of the model (by up to {gap:.3g})", _FRESH)
 
 
-def check_answers(learner: str, model: Model, data: TrainingSet) -> None:
+def check_answers(learner: str, model: Model | TextModel, data: TrainingSet) -> None:
     """Refuse a model, made by code that is not ours, that does not answer rows as it will have to.
 
     Raises:
@@ -185,19 +209,23 @@ def check_answers(learner: str, model: Model, data: TrainingSet) -> None:
     asked = data.matrix[-_PROBE_ROWS:]
     mend = "It is asked for the very columns that it was trained on: see that it takes them."
     try:
-        answers = np.asarray(model.predict(asked), dtype=np.float64)
+        texts = {name: column[-_PROBE_ROWS:] for name, column in data.texts.items()}
+        answers = np.asarray(answers_of(model, asked, texts), dtype=np.float64)
     except Exception as error:  # whatever the code of others raises
         why = f"the new model fails on rows that it was made from ({type(error).__name__}: {error})"
         raise CannotLearn(learner, why.splitlines()[0], mend) from error
-    if answers.shape != (len(asked),):
+    classes = data.encoder.classes
+    if answers.shape != ((len(asked), len(classes)) if classes else (len(asked),)):
         raise CannotLearn(learner, f"the new model answers {answers.shape} to {len(asked)} rows", mend)
     if not np.isfinite(answers).all():
         raise CannotLearn(learner, "the new model answers what is no number", mend)
-    if data.schema.task == "binary" and not ((answers >= 0) & (answers <= 1)).all():
+    if data.schema.task != "regression" and not ((answers >= 0) & (answers <= 1)).all():
         wrong = float(answers[(answers < 0) | (answers > 1)][0])
-        raise CannotLearn(
-            learner, f"the new model answers {wrong:g}, which is no probability", "Answer that of class 1."
-        )
+        what = "of each class" if classes else "of class 1"
+        raise CannotLearn(learner, f"the new model answers {wrong:g}, which is no probability", f"Answer that {what}.")
+    if classes and (np.abs(answers.sum(axis=1) - 1) > 1e-3).any():
+        mend = "Answer the probability of each class; those of a row add up to 1."
+        raise CannotLearn(learner, f"the classes of a row add up to {answers.sum(axis=1).max():g}", mend)
 
 
 def _name_and_type(encoder: Encoder) -> tuple[tuple[str, str], ...]:

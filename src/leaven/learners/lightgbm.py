@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition
+from leaven.events.labels import Task
 from leaven.learners.bounds import check_choice, check_count, check_share, check_weight, threads_for
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import (
@@ -27,6 +28,7 @@ from leaven.learners.guards import (
     check_prefix,
     check_rows,
     check_takes,
+    inputs_in,
     inputs_of,
     whole_file,
     widened,
@@ -39,7 +41,7 @@ from leaven.values import value
 
 FORMAT = "lightgbm-text"
 _MODEL_FILE = "model.txt"
-_OBJECTIVES = {"binary": "binary", "regression": "regression"}
+_OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 _PROBE_ROWS = 256
 _FRESH = "Fit a version from scratch instead."
 
@@ -89,6 +91,11 @@ class LightGBM:
         if self.rounds > self.max_rounds:
             what = f"rounds={self.rounds} is more than max_rounds={self.max_rounds}"
             raise BadDefinition("LightGBM", what, "Raise max_rounds or lower rounds.")
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All kinds of label."""
+        return ("binary", "multiclass", "regression")
 
     @property
     def format(self) -> str:
@@ -153,13 +160,13 @@ class LightGBM:
 
     def _continued(self, old: Any, data: TrainingSet, seed: int) -> Any:
         """The parent's trees as they are, and more."""
-        had = old.num_trees()
+        had = _rounds(old)
         if had + self.update_rounds > self.max_rounds:
             why = f"an update would make {had + self.update_rounds} trees, more than max_rounds={self.max_rounds}"
             raise CannotLearn("LightGBM", why, "Fit a version from scratch, or raise max_rounds.")
         parameters = self._parameters(data, seed)
         booster = _library().train(parameters, _rows(data, parameters), self.update_rounds, init_model=old)
-        if booster.num_trees() <= had:  # LightGBM only warns, and gives the parent back
+        if _rounds(booster) <= had:  # LightGBM only warns, and gives the parent back
             why = f"no split of the {len(data.label)} rows leaves {self.min_child_samples} on both sides and helps"
             raise CannotLearn("LightGBM", why, "Wait for more labels, or lower min_child_samples.")
         probe = data.matrix[:_PROBE_ROWS]
@@ -192,7 +199,7 @@ class LightGBM:
             "deterministic": True,
             "force_row_wise": True,  # else it is chosen by timing, and sums come in another order
             "verbosity": -1,
-        }
+        } | ({"num_class": len(data.encoder.classes)} if data.encoder.classes else {})
 
     def _files(self, booster: Any, data: TrainingSet) -> Files:
         # All trees, by -1: the library's own choice would leave out what comes after an early-stopped best one.
@@ -207,7 +214,7 @@ class LightGBMModel:
         self._booster = booster
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
+        """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes)."""
         return _answers(self._booster, matrix)
 
 
@@ -225,7 +232,8 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     if found is None:  # installed in a way of its own, or not at all
         return LightGBMModel(booster_in(files))
     try:
-        return NativeLightGBM(found, bytes(whole_file(files, _MODEL_FILE, FORMAT)))
+        classes = len(inputs_in(files, FORMAT).classes)
+        return NativeLightGBM(found, bytes(whole_file(files, _MODEL_FILE, FORMAT)), classes=classes)
     except LightGBMRefused as error:
         raise ModelDamaged(FORMAT, str(error)) from error
 
@@ -240,7 +248,13 @@ def _library() -> Any:
 
 
 def _made_by(data: TrainingSet) -> str:
-    return f"LightGBM {_OBJECTIVES[data.schema.task]}"
+    classes = f" {len(data.encoder.classes)}" if data.encoder.classes else ""
+    return f"LightGBM {_OBJECTIVES[data.schema.task]}{classes}"
+
+
+def _rounds(booster: Any) -> int:
+    """Rounds that a model has grown by; of a label of several classes each is a tree for every class."""
+    return int(booster.num_trees()) // int(booster.num_model_per_iteration())
 
 
 def _rows(data: TrainingSet, parameters: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ from leaven.training.encoding import Encoder, Matrix
 Columns = dict[str, NDArray[Any]]
 
 
-def named_columns(matrix: Matrix, encoder: Encoder) -> Columns:
+def named_columns(matrix: Matrix, encoder: Encoder, texts: Mapping[str, NDArray[np.object_]] | None = None) -> Columns:
     """Return the columns by feature name, in feature order.
 
-    Numbers and truth values are float64, NaN where missing; categories are text, None where missing or not known.
+    Numbers and truth values are float64, NaN where missing; categories are text, None where missing or not known;
+    features of text are as `texts` has them, empty where missing.
     """
-    return {
+    columns: Columns = {
         name: _texts(matrix[:, index], encoder.categories[name]) if kind == "category" else matrix[:, index]
         for index, (name, kind, _) in enumerate(encoder.features)
     }
+    return columns | dict(texts) if texts else columns
 
 
 def _texts(codes: NDArray[np.float64], known: tuple[str, ...]) -> NDArray[Any]:

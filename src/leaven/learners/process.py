@@ -25,6 +25,7 @@ from leaven.learners.fitting import (
     OUT_OF_MEMORY,
     PARENT_FOLDER,
     RESULT_FILE,
+    TEXTS_FILE,
     JobSheet,
     ResultSheet,
     fit_or_update,
@@ -190,6 +191,8 @@ def _write_job(place: Path, job: TrainingJob) -> None:
     sheet = JobSheet(file, job.loop, job.digest, job.mode, job.seed, job.data.encoder, job.data.soft)
     (place / JOB_FILE).write_bytes(msgspec.json.encode(sheet))
     np.savez(place / DATA_FILE, matrix=job.data.matrix, label=job.data.label)
+    texts = {name: column.tolist() for name, column in job.data.texts.items()}
+    (place / TEXTS_FILE).write_bytes(msgspec.msgpack.encode(texts))
     if job.parent is not None:
         write_folder(place / PARENT_FOLDER, job.parent)
 

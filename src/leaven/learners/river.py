@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition
+from leaven.events.labels import Task
 from leaven.learners.bounds import check_choice
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_in, inputs_of
 from leaven.learners.river_storage import PICKLE, SAFE, restored, stored
+from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.values import value
@@ -79,6 +81,11 @@ class River:
         return hash(repr(self))
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All kinds of label."""
+        return ("binary", "multiclass", "regression")
+
+    @property
     def format(self) -> str:
         """A skops archive, or a pickle where the owner allows it by name."""
         return PICKLE if PICKLE in self.trusted else SAFE
@@ -111,11 +118,12 @@ class River:
     def _taught(self, model: Any, data: TrainingSet) -> Files:
         _check_task(model, data.schema.task)
         rows = _Rows(data.encoder, self.categories)
-        binary = data.schema.task == "binary"
+        outcome = {"binary": bool, "multiclass": int}.get(data.schema.task, float)
         try:
             for row, label in zip(rows.of(data.matrix), data.label.tolist(), strict=True):
-                model.learn_one(row, bool(label) if binary else label)
-            answers = RiverModel(model, rows, data.schema.task).predict(data.matrix[-_PROBE_ROWS:])
+                model.learn_one(row, outcome(label))
+            made = RiverModel(model, rows, data.schema.task, len(data.encoder.classes))
+            answers = made.predict(data.matrix[-_PROBE_ROWS:])
         except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError) as error:
             why = f"{type(model).__name__} stumbles over a row ({type(error).__name__}: {error})".rstrip(".")
             mend = 'Handle scales and gaps in a pipeline; linear models need categories="one-hot".'
@@ -134,18 +142,26 @@ class River:
 class RiverModel:
     """A loaded model. Some of River's remember what they were asked, so threads ask it one after the other."""
 
-    def __init__(self, model: Any, rows: _Rows, task: str) -> None:
-        self._model, self._rows, self._lock = model, rows, Lock()
-        self._ask = self._probability if task == "binary" else model.predict_one
+    def __init__(self, model: Any, rows: _Rows, task: str, classes: int = 0) -> None:
+        self._model, self._rows, self._lock, self._classes = model, rows, Lock(), classes
+        self._ask = {"binary": self._probability, "multiclass": self._probabilities}.get(task, model.predict_one)
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
+        """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes)."""
+        if not len(matrix):
+            return none(0, self._classes)
         with self._lock:
             return np.array([self._ask(row) for row in self._rows.of(matrix)], dtype=np.float64)
 
     def _probability(self, row: dict[str, Any]) -> float:
         shares = self._model.predict_proba_one(row)
         return float(shares.get(True, 0.0)) if shares else 0.5  # a tree that knows nothing says nothing
+
+    def _probabilities(self, row: dict[str, Any]) -> list[float]:
+        shares = self._model.predict_proba_one(row)
+        if not shares:
+            return [1 / self._classes] * self._classes
+        return [float(shares.get(place, 0.0)) for place in range(self._classes)]
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
@@ -157,7 +173,8 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     """
     format = PICKLE if "model.pickle" in files else SAFE
     model = restored(files, format=format, trusted=trusted)
-    return RiverModel(model, _Rows.from_files(files, format), inputs_in(files, format).task)
+    inputs = inputs_in(files, format)
+    return RiverModel(model, _Rows.from_files(files, format), inputs.task, len(inputs.classes))
 
 
 class _Rows:
@@ -201,7 +218,7 @@ class _Rows:
 def _check_task(model: Any, task: str) -> None:
     from river import base
 
-    kind = base.Classifier if task == "binary" else base.Regressor
+    kind = base.Regressor if task == "regression" else base.Classifier
     last = _last_step(model)
     if not isinstance(last, kind):
         why = f"{type(last).__name__} is no {kind.__name__.lower()}, which a {task} label needs"

@@ -34,6 +34,7 @@ KNOWN_TYPES = frozenset(
         "river.linear_model.lin_reg.LinearRegression",
         "river.linear_model.log_reg.LogisticRegression",
         "river.linear_model.perceptron.Perceptron",
+        "river.multiclass.ovr.OneVsRestClassifier",
         "river.naive_bayes.bernoulli.BernoulliNB",
         "river.optim.ada_grad.AdaGrad",
         "river.optim.adam.Adam",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY
 from inspect import signature
 from typing import Any, Literal
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition, LeavenError
+from leaven.events.labels import Task
 from leaven.learners.bounds import check_count
 from leaven.learners.continuing import check_classes, go_on, why_not
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import (
     INPUTS_FILE,
+    Inputs,
     check_continues,
     check_rows,
     check_takes,
@@ -84,18 +86,22 @@ class UntrustedTypes(LeavenError, ValueError):
 
 @value
 class ScikitLearn:
-    """Any scikit-learn estimator or pipeline that has `predict_proba` (binary label) or `predict` (a number).
+    """Any scikit-learn estimator or pipeline that has `predict_proba` (classes) or `predict` (a number).
 
     An update passes the new rows through the steps before the last one as they were fitted. The last step then sees
     them once, where it has `partial_fit`, or grows by `update_rounds` trees, where it is a forest or boosted trees.
     (`SGDClassifier` and its like learn less with every row under their default learning rate, so they are continued
     only with `learning_rate="constant"` or `"adaptive"` and an `eta0`.)
 
+    Where the loop's one feature is text, the estimator gets the texts, as scikit-learn's vectorizers take them; among
+    others a text is a column of an object array, for a `ColumnTransformer` to pick by its place. Use
+    `HashingVectorizer` where the model is to be continued: words that come later have their place from the start.
+
     Args:
         estimator: The unfitted estimator; it is copied, its empty `random_state`s are set from the loop's seed.
         categories: `"codes"` hands the estimator one number per category (NaN: unknown); histogram gradient boosting
             is told which columns these are. `"one-hot"` puts one column per category, and scaled numbers without
-            gaps, in front of the estimator.
+            gaps, in front of the estimator; of each text the words and pairs of words, hashed to 2^18 columns.
         update_rounds: Trees that an update adds to a forest or to boosted trees; 0 continues by `partial_fit`.
             Histogram gradient boosting that is to grow reads the codes of categories as numbers: the codes that it
             would give them itself shift when it goes on.
@@ -148,6 +154,16 @@ class ScikitLearn:
         return hash(repr(self))
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All kinds of label."""
+        return ("binary", "multiclass", "regression")
+
+    @property
+    def reads_text(self) -> bool:
+        """Always: the estimator gets the texts."""
+        return True
+
+    @property
     def format(self) -> str:
         """A skops archive: types by name, checked against a list before anything is made."""
         return "skops"
@@ -167,10 +183,10 @@ class ScikitLearn:
         model = _prepared(self.estimator, data, self.categories, seed, grows=self.update_rounds > 0)
         _check_answers(model, data.schema.task)
         try:
-            model.fit(data.matrix, _target(data))
+            model.fit(_rows(data), _target(data))
         except ValueError as error:
             raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
-        check_classes(model, _classes(data))
+        check_classes(model, _classes(data), in_part=data.schema.task == "multiclass")
         return self._files(model, data)
 
     def update(self, parent: Files, data: TrainingSet, *, seed: int) -> Files:
@@ -186,11 +202,11 @@ class ScikitLearn:
         check_rows("ScikitLearn", data)
         check_continues("ScikitLearn", parent, data, made_by=self._made_by())
         model = estimator_in(parent, self.trusted)
-        matrix, last = data.matrix, model
+        matrix, last = _rows(data), model
         try:
             while hasattr(last, "steps"):
                 matrix, last = last[:-1].transform(matrix) if len(last) > 1 else matrix, last[-1]
-            rounds, most, classes = self.update_rounds, self.max_rounds, _classes(data)
+            rounds, most, classes = self.update_rounds, self.max_rounds, _known_classes(last, data)
             go_on(last, matrix, _target(data), classes=classes, rounds=rounds, most=most)
         except ValueError as error:
             raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
@@ -209,16 +225,18 @@ class ScikitLearn:
                 not hold all of it.
             NotProven: the grown model answers something else.
         """
+        if new.reads_text:
+            raise CannotLearn("ScikitLearn", "a model that reads text cannot be given columns", "Fit from scratch.")
         if not self.grows:
             why = f"{type(_last_step(self.estimator)).__name__} as it is set cannot be given columns"
             mend = f'Fit a version from scratch, or use {" or ".join(LINEAR)} with categories="one-hot".'
             raise CannotLearn("ScikitLearn", why, mend)
         inputs, stands = check_takes("ScikitLearn", parent, old), places("ScikitLearn", old, new)
-        before = ScikitLearnModel(estimator_in(parent, self.trusted), inputs.task).predict(probe[:, list(stands)])
+        before = ScikitLearnModel(estimator_in(parent, self.trusted), inputs).predict(probe[:, list(stands)])
         model = estimator_in(parent, self.trusted)
         wider = with_columns(model, old=old, new=new, places=stands, probe=probe, prepare=_one_hot)
         grown = {_MODEL_FILE: self._stored(wider), INPUTS_FILE: widened(inputs, new).to_bytes()}
-        after = ScikitLearnModel(estimator_in(grown, self.trusted), inputs.task).predict(probe)
+        after = ScikitLearnModel(estimator_in(grown, self.trusted), inputs).predict(probe)
         way = "weights of zero"
         return grown, proven(prove(change(old, new), way=way, probe=[probe], answers={"float64": (before, after)}))
 
@@ -241,15 +259,53 @@ class ScikitLearn:
 class ScikitLearnModel:
     """A loaded estimator; prediction does not change it, so threads may share it."""
 
-    def __init__(self, estimator: Any, task: str) -> None:
-        self._estimator, self._binary = estimator, task == "binary"
+    def __init__(self, estimator: Any, inputs: Inputs) -> None:
+        self._estimator, self._task, self._features = estimator, inputs.task, inputs.features
+        self._classes = len(inputs.classes)
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
-        if not len(matrix):
+        """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes)."""
+        return self._answers(matrix, len(matrix))
+
+    def read(self, matrix: Matrix, texts: Mapping[str, NDArray[np.object_]]) -> NDArray[np.float64]:
+        """Return one answer per row, as `predict` does, of rows with texts."""
+        return self._answers(table(matrix, texts, self._features), len(matrix))
+
+    def _answers(self, rows: Any, count: int) -> NDArray[np.float64]:
+        if self._task == "multiclass":
+            answers = np.zeros((count, self._classes))
+            if count:  # a class that the training rows did not have is given no probability
+                answers[:, self._estimator.classes_] = self._estimator.predict_proba(rows)
+            return answers
+        if not count:
             return np.empty(0)
-        answers = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
-        return np.asarray(answers, dtype=np.float64).reshape(len(matrix))
+        answers = self._estimator.predict_proba(rows)[:, 1] if self._task == "binary" else self._estimator.predict(rows)
+        return np.asarray(answers, dtype=np.float64).reshape(count)
+
+
+def table(
+    matrix: Matrix, texts: Mapping[str, NDArray[np.object_]], features: Sequence[tuple[str, str]]
+) -> NDArray[Any]:
+    """Return the rows as estimators take them: the matrix; the texts, where one text is all; or both, as objects.
+
+    Args:
+        matrix: Shape (rows, features).
+        texts: Each of shape (rows,), by feature.
+        features: Names and types, in order.
+    """
+    if not texts:
+        return matrix
+    if len(features) == 1:
+        return texts[features[0][0]]
+    mixed = matrix.astype(object)
+    for place, (name, kind) in enumerate(features):
+        if kind == "text":
+            mixed[:, place] = texts[name]
+    return mixed
+
+
+def _rows(data: TrainingSet) -> NDArray[Any]:
+    return table(data.matrix, data.texts, [(name, kind) for name, kind, _ in data.encoder.features])
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
@@ -266,7 +322,9 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
 
     estimator = estimator_in(files, trusted)
     inputs = inputs_in(files, "skops")
-    library = ScikitLearnModel(estimator, inputs.task)
+    library = ScikitLearnModel(estimator, inputs)
+    if inputs.classes or any(kind == "text" for _, kind in inputs.features):
+        return library
     return prefer_direct(library, lambda: direct_form(estimator, task=inputs.task), inputs)
 
 
@@ -284,7 +342,10 @@ def _prepared(estimator: Any, data: TrainingSet, categories: str, seed: int, *, 
     kinds = [kind for _, kind, _ in data.encoder.features]
     category = [index for index, kind in enumerate(kinds) if kind == "category"]
     if categories == "one-hot":
-        return make_pipeline(_one_hot(category, [i for i in range(len(kinds)) if i not in category]), copy)
+        text = [index for index, kind in enumerate(kinds) if kind == "text"]
+        if len(kinds) == len(text) == 1:
+            return make_pipeline(_hashed(), copy)
+        return make_pipeline(_one_hot(category, [i for i in range(len(kinds)) if i not in category + text], text), copy)
     if getattr(copy, "categorical_features", None) == "from_dtype":  # histogram gradient boosting, left at its default
         known = data.encoder.categories
         few = [i for i in category if len(known[data.encoder.features[i][0]]) <= copy.max_bins]
@@ -292,7 +353,13 @@ def _prepared(estimator: Any, data: TrainingSet, categories: str, seed: int, *, 
     return copy
 
 
-def _one_hot(category: list[int], number: list[int]) -> Any:
+def _hashed() -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(n_features=2**18, ngram_range=(1, 2), alternate_sign=False)
+
+
+def _one_hot(category: list[int], number: list[int], text: Sequence[int] = ()) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -300,20 +367,43 @@ def _one_hot(category: list[int], number: list[int]) -> Any:
 
     scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
     return ColumnTransformer(
-        [("category", OneHotEncoder(handle_unknown="ignore"), category), ("number", scaled, number)]
+        [
+            ("category", OneHotEncoder(handle_unknown="ignore"), category),
+            ("number", scaled, number),
+            *((f"text {place}", _hashed(), place) for place in text),
+        ]
     )
 
 
 def _classes(data: TrainingSet) -> list[int]:
+    if data.schema.task == "multiclass":
+        return list(range(len(data.encoder.classes)))
     return [0, 1] if data.schema.task == "binary" else []
 
 
+def _known_classes(last: Any, data: TrainingSet) -> list[int]:
+    """The classes that a fitted estimator tells apart.
+
+    Raises:
+        CannotLearn: the rows have one that it does not know; it could never answer it.
+    """
+    if data.schema.task != "multiclass":
+        return _classes(data)
+    known: list[int] = np.asarray(last.classes_).tolist()
+    new = sorted(set(data.label.astype(int).tolist()) - set(known))
+    if new:
+        names = ", ".join(repr(data.encoder.classes[place]) for place in new)
+        why = f"the parent was fitted on rows that had no {names}, and could never answer it"
+        raise CannotLearn("ScikitLearn", why, "Fit a version from scratch instead.")
+    return known
+
+
 def _target(data: TrainingSet) -> NDArray[Any]:
-    return data.label.astype(np.int64) if data.schema.task == "binary" else data.label
+    return data.label if data.schema.task == "regression" else data.label.astype(np.int64)
 
 
 def _check_answers(model: Any, task: str) -> None:
-    needed = "predict_proba" if task == "binary" else "predict"
+    needed = "predict" if task == "regression" else "predict_proba"
     if not hasattr(model, needed):
         why = f"{type(_last_step(model)).__name__} has no {needed}, which a {task} label needs"
         raise CannotLearn("ScikitLearn", why, "Use one that has, or wrap it in CalibratedClassifierCV.")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaven.errors import BadDefinition
+from leaven.events.labels import Task
 from leaven.learners.bounds import check_choice, check_count, check_share, check_weight, threads_for
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import (
@@ -39,13 +40,14 @@ from leaven.learners.surgery_xgboost import (
     kept_base,
     with_columns,
 )
+from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.training.surgery import Proof, change, places, prove, proven
 from leaven.values import value
 
 _MODEL_FILE = "model.ubj"
-_OBJECTIVES = {"binary": "binary:logistic", "regression": "reg:squarederror"}
+_OBJECTIVES = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
 _COLUMN_TYPES = {"category": "c", "float": "float", "int": "int", "bool": "i"}
 _PROBE_ROWS = 256
 _FRESH = "Fit a version from scratch instead."
@@ -100,6 +102,11 @@ class XGBoost:
     def soft_labels(self) -> bool:
         """Always: the log loss that is fitted takes a share as it takes 0 and 1."""
         return True
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All kinds of label."""
+        return ("binary", "multiclass", "regression")
 
     @property
     def format(self) -> str:
@@ -159,6 +166,9 @@ class XGBoost:
                 new column; or the parent was grown by its margin before.
             NotProven: the grown model answers something else.
         """
+        if new.classes:
+            why = "trees of a label of several classes cannot be given columns yet"
+            raise CannotLearn("XGBoost", why, _FRESH)
         if not self.grows:
             why = 'update_by="refresh" keeps every split, so a new feature would never be used'
             raise CannotLearn("XGBoost", why, f'Use update_by="continue". {_FRESH}')
@@ -219,10 +229,11 @@ class XGBoost:
             "nthread": threads_for(data.matrix, self.threads),
             "seed": seed,
             "verbosity": 1,
-        }
+        } | ({"num_class": len(data.encoder.classes)} if data.encoder.classes else {})
 
     def _made_by(self, data: TrainingSet) -> str:
-        return f"XGBoost {_OBJECTIVES[data.schema.task]}"
+        classes = f" {len(data.encoder.classes)}" if data.encoder.classes else ""
+        return f"XGBoost {_OBJECTIVES[data.schema.task]}{classes}"
 
     def _files(self, booster: Any, data: TrainingSet) -> Files:
         inputs = inputs_of(data, made_by=self._made_by(data))
@@ -232,12 +243,12 @@ class XGBoost:
 class XGBoostModel:
     """A booster as XGBoost's own package asks it; prediction is read-only, so threads may share it."""
 
-    def __init__(self, booster: Any, base: Base | None = None) -> None:
-        self._booster, self._base = booster, base
+    def __init__(self, booster: Any, base: Base | None = None, *, classes: int = 0) -> None:
+        self._booster, self._base, self._classes = booster, base, classes
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value."""
-        return _answers(self._booster, matrix, self._base)
+        """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes)."""
+        return _answers(self._booster, matrix, self._base, classes=self._classes)
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
@@ -251,14 +262,15 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     from leaven.learners.direct import prefer_direct
     from leaven.learners.direct.xgboost import NativeBooster, XGBoostRefused, library
 
-    found = library()
-    if found is None or kept_base(files):  # installed in a way of its own, or not at all; or two models in one
-        return XGBoostModel(booster_in(files), base_in(files))
+    found, inputs = library(), inputs_in(files, "xgboost-ubj")
+    # Installed in a way of its own, or not at all; or two models in one; or one that answers several numbers.
+    if found is None or kept_base(files) or inputs.classes:
+        return XGBoostModel(booster_in(files), base_in(files), classes=len(inputs.classes))
     try:
         booster = NativeBooster(found, _stored(files))
     except XGBoostRefused as error:
         raise ModelDamaged("xgboost-ubj", str(error)) from error
-    return prefer_direct(booster, booster.form, inputs_in(files, "xgboost-ubj"))
+    return prefer_direct(booster, booster.form, inputs)
 
 
 def _library() -> Any:
@@ -315,9 +327,9 @@ def _stored(files: Files) -> bytes | memoryview:
     return files[_MODEL_FILE]
 
 
-def _answers(booster: Any, matrix: Matrix, base: Base | None = None) -> NDArray[np.float64]:
+def _answers(booster: Any, matrix: Matrix, base: Base | None = None, *, classes: int = 0) -> NDArray[np.float64]:
     if not len(matrix):
-        return np.empty(0)
+        return none(0, classes)
     start = None if base is None else base.margin(matrix)
     # Names were checked when the model was made and the encoder fixes the order, so they are not compared per call.
     answers = booster.inplace_predict(matrix, base_margin=start, validate_features=False)

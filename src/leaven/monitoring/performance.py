@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from leaven.duration import micros
 from leaven.events.columns import Examples
 from leaven.events.source import Span
 from leaven.monitoring.signal import Signal
+from leaven.stats.answers import given
 from leaven.stats.intervals import Interval
 from leaven.stats.metrics import METRICS
 
@@ -27,7 +26,7 @@ def performance(examples: Examples, metric: str, *, version: str, now: datetime,
     before it say nothing of this one.
     """
     served = examples.predictions
-    its_own = (served.arm == "champion") & (served.version == version) & ~np.isnan(served.answer)
+    its_own = (served.arm == "champion") & (served.version == version) & given(served.answer)
     judged = examples.take(its_own).mature()
     measured = METRICS[metric].measure(judged.labels.value, judged.predictions.answer)
     return Signal(f"performance:{metric}", micros(now), measured, reference)

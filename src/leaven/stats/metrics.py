@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.events.labels import Task
+from leaven.stats.answers import decided, padded
 from leaven.stats.intervals import Interval, mean_interval
 from leaven.stats.moments import moments
 
@@ -21,7 +22,7 @@ class Metric:
     """A way to score answers against labels; `row_loss` is None where a single row has no score of its own."""
 
     name: str
-    tasks: tuple[Literal["binary", "regression"], ...]
+    tasks: tuple[Task, ...]
     higher_is_better: bool
     row_loss: Callable[[Floats, Floats], Floats] | None
 
@@ -29,8 +30,8 @@ class Metric:
         """Return the metric's value with its interval, rows taken as independent.
 
         Args:
-            label: Shape (rows,), 0 or 1 for a binary task; no NaN.
-            answer: Shape (rows,), probability of class 1, or the value.
+            label: Shape (rows,), 0 or 1 for a binary task, the place of the class for one of several; no NaN.
+            answer: Shape (rows,), probability of class 1, or the value; of several classes, shape (rows, classes).
         """
         if self.row_loss is None:
             return roc_auc(label, answer, alpha=alpha)
@@ -39,21 +40,39 @@ class Metric:
 
 def log_losses(label: Floats, answer: Floats) -> Floats:
     """Return minus the log of the probability given to what happened, per row; answers are kept off 0 and 1."""
+    if answer.ndim == 2:
+        told: Floats = -np.log(np.clip(_probability_of(label, answer), 1e-7, 1 - 1e-7))
+        return told
     sure = np.clip(answer, 1e-7, 1 - 1e-7)
     losses: Floats = -np.where(label > 0.5, np.log(sure), np.log1p(-sure))
     return losses
 
 
 def brier_losses(label: Floats, answer: Floats) -> Floats:
-    """Return the squared distance of the probability from what happened, per row."""
+    """Return the squared distance of the probability from what happened, per row; of several classes, the sum of them.
+
+    Source:
+        Brier (1950), whose score is the sum over the classes; with two classes half of it is usual, and is given here.
+    """
+    if answer.ndim == 2:
+        p = _probability_of(label, answer)
+        sums: Floats = (answer**2).sum(axis=1) - p**2 + (1 - p) ** 2
+        return sums
     squares: Floats = (answer - label) ** 2
     return squares
 
 
 def errors(label: Floats, answer: Floats) -> Floats:
     """Return 1 where the likelier class by the answer is not the one that happened, per row."""
-    wrong: Floats = ((answer >= 0.5) != (label > 0.5)).astype(np.float64)
+    happened = label if answer.ndim == 2 else label > 0.5
+    wrong: Floats = (decided(answer) != happened).astype(np.float64)
     return wrong
+
+
+def _probability_of(label: Floats, answer: Floats) -> Floats:
+    """What each answer gave to the class that happened; 0 to one that the model does not know."""
+    place = label.astype(np.intp)
+    return padded(answer, int(place.max(initial=-1)) + 1)[np.arange(len(label)), place]
 
 
 def absolute_errors(label: Floats, answer: Floats) -> Floats:
@@ -112,9 +131,9 @@ def _midranks(values: Floats) -> Floats:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("log_loss", ("binary",), False, log_losses),
-        Metric("brier", ("binary",), False, brier_losses),
-        Metric("error_rate", ("binary",), False, errors),
+        Metric("log_loss", ("binary", "multiclass"), False, log_losses),
+        Metric("brier", ("binary", "multiclass"), False, brier_losses),
+        Metric("error_rate", ("binary", "multiclass"), False, errors),
         Metric("roc_auc", ("binary",), True, None),
         Metric("absolute_error", ("regression",), False, absolute_errors),
         Metric("squared_error", ("regression",), False, squared_errors),
@@ -122,11 +141,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def default_metric(task: Literal["binary", "regression"]) -> str:
+def default_metric(task: Task) -> str:
     """Return the metric that judges a task where the owner names none."""
-    return "log_loss" if task == "binary" else "absolute_error"
+    return "absolute_error" if task == "regression" else "log_loss"
 
 
-def shown_metrics(task: Literal["binary", "regression"]) -> tuple[str, ...]:
+def shown_metrics(task: Task) -> tuple[str, ...]:
     """Return the metrics that reports show for a task."""
     return tuple(name for name, metric in METRICS.items() if task in metric.tasks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -143,7 +143,7 @@ def _label(loop: Loop, row: Row, served: Mapping[str, int], *, source: str, now:
     prediction = row["prediction"]
     if prediction not in served:
         raise _NotTaken("the lake has no such prediction")
-    value = _value(row["value"], event=isinstance(loop.label, Happens))
+    value = _value(row["value"], event=isinstance(loop.label, Happens), classes=loop.classes)
     given = row.get("labelled_at", "")
     at = now if not given else _moment(given)
     if not served[prediction] <= at <= now:
@@ -156,7 +156,11 @@ def _label(loop: Loop, row: Row, served: Mapping[str, int], *, source: str, now:
     return FeedbackReceived(loop.name, name, loop.label.name, at, now, "correction", prediction, None, value, by)
 
 
-def _value(text: str, *, event: bool) -> float:
+def _value(text: str, *, event: bool, classes: Sequence[str]) -> float:
+    if classes:
+        if text not in classes:
+            raise _NotTaken("the value is none of the classes")
+        return float(classes.index(text))
     try:
         value = _WORDS[text.lower()] if text.lower() in _WORDS else float(text)
     except ValueError:

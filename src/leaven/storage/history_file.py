@@ -13,6 +13,7 @@ from leaven.errors import BadDefinition
 from leaven.events.labels import Happens
 from leaven.loop import Loop
 from leaven.storage.data_file import opened
+from leaven.storage.incoming import place_of
 from leaven.storage.tabular import quoted
 from leaven.training.encoding import as_category
 
@@ -73,13 +74,20 @@ def _columns(loop: Loop, present: dict[str, str], *, time: str, label_time: str 
         "unit": f"coalesce(CAST({quoted(loop.unit)} AS VARCHAR), {own})" if loop.unit in present else own,
     }
     for feature in loop.features:
-        column, text = quoted(feature.name), feature.type == "category" and present[feature.name] not in _FRACTIONAL
+        column, text = (
+            quoted(feature.name),
+            feature.type in ("category", "text") and present[feature.name] not in _FRACTIONAL,
+        )
         column = f"CAST({column} AS BOOLEAN)" if feature.type == "bool" else column
         chosen[f"f_{feature.name}"] = f"CAST({column} AS {'VARCHAR' if text else 'DOUBLE'})"
     return chosen
 
 
 def _outcome(loop: Loop) -> str:
+    if loop.classes:
+        text = f"CAST({quoted(loop.label.name)} AS VARCHAR)"
+        # One that is none of the classes is found by `_history`, which says so.
+        return f"CASE WHEN {text} IS NOT NULL THEN coalesce({place_of(text, loop.classes)}, -1)::DOUBLE END"
     reported = f"CAST({quoted(loop.label.name)} AS DOUBLE)"
     # An event that did not happen is nothing that came back.
     return f"NULLIF({reported}, 0)" if isinstance(loop.label, Happens) else reported
@@ -89,8 +97,11 @@ def _history(loop: Loop, columns: dict[str, Any], *, where: str) -> History:
     at = _times(columns["at"])
     if np.isnat(at).any():
         raise BadDefinition(where, f"{int(np.isnat(at).sum())} rows have no time", "Drop them, or name another --time.")
+    if loop.classes and (strange := int((_numbers(columns["outcome"]) < 0).sum())):
+        what = f"in {strange} rows the label {loop.label.name!r} is none of the classes {', '.join(loop.classes)}"
+        raise BadDefinition(where, what, "Add what is missing to Label(…, classes=…), or drop these rows.")
     features = {
-        feature.name: (_categories if feature.type == "category" else _numbers)(columns[f"f_{feature.name}"])
+        feature.name: (_categories if feature.type in ("category", "text") else _numbers)(columns[f"f_{feature.name}"])
         for feature in loop.features
     }
     return History(at, _times(columns["label_at"]), _numbers(columns["outcome"]), _texts(columns["unit"]), features)

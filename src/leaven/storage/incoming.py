@@ -6,6 +6,7 @@ outcome. Ids are digests of content, so a row is recognised when it comes again,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leaven.errors import BadDefinition
@@ -16,6 +17,7 @@ from leaven.storage.tabular import ROW, PastFile, literal, quoted
 
 _KINDS: dict[FeatureType, tuple[Kind, str]] = {
     "category": ("string", "VARCHAR"),
+    "text": ("string", "VARCHAR"),
     "float": ("double", "DOUBLE"),
     "int": ("long", "BIGINT"),
     "bool": ("boolean", "BOOLEAN"),
@@ -79,10 +81,10 @@ class Incoming:
         read = [
             f"{quoted(ROW)} AS row", f"{unit} AS unit",
             f'{self._micros(self.time)} AS "at"', f"{self._micros(self.label_time)} AS label_at",
-            f"{self._number(label)} AS value", f"{self._given(label)} IS NOT NULL AS value_given",
+            f"{self._outcome(label)} AS value", f"{self._given(label)} IS NOT NULL AS value_given",
         ]  # fmt: skip
         faults = [f"""WHEN "at" IS NULL OR "at" NOT BETWEEN 0 AND {LAST_MOMENT} THEN 'no time'""",
-                  "WHEN value IS NULL AND value_given THEN 'the label is no number'"]  # fmt: skip
+                  f"WHEN value IS NULL AND value_given THEN {literal(self._no_label)}"]  # fmt: skip
         kept = []
         for index, (name, kind, required) in enumerate(self.features):
             column, given = quoted(self.column(name, kind)), f"given_{index}"
@@ -148,6 +150,16 @@ class Incoming:
             number = f"coalesce({number}, CAST(TRY_CAST({given} AS BOOLEAN) AS DOUBLE))"
         return f"CASE WHEN isfinite({number}) THEN {number} END"
 
+    def _outcome(self, name: str) -> str:
+        """The label's column as the number that the label is: of classes, the place of the one that is named."""
+        if not self.loop.classes:
+            return self._number(name)
+        return f"CAST({place_of(self._cast(name, 'category'), self.loop.classes)} AS DOUBLE)"
+
+    @property
+    def _no_label(self) -> str:
+        return "the label is none of the classes" if self.loop.classes else "the label is no number"
+
     def _cast(self, name: str, kind: FeatureType) -> str:
         """A column of the file as its feature's type, NULL where it does not fit."""
         given = self._given(name)
@@ -157,7 +169,7 @@ class Incoming:
             return f"CASE WHEN isfinite({cast}) THEN {cast} END"  # as on the wire
         if kind == "int" and (self.file.text or self._hinted(name, *_FRACTIONAL)):
             return f"CASE WHEN {number} = floor({number}) THEN {cast} END"  # a cast alone would round
-        if kind == "category" and self._hinted(name, *_BINARY):
+        if kind in ("category", "text") and self._hinted(name, *_BINARY):
             # 7.0 and 7 are one category, as on the wire.
             whole = f"CAST(TRY_CAST({number} AS BIGINT) AS VARCHAR)"
             return f"CASE WHEN {number} = floor({number}) THEN coalesce({whole}, {cast}) ELSE {cast} END"
@@ -169,6 +181,11 @@ class Incoming:
         if self.file.text:
             casts += [f"CAST(try_strptime({column}, {literal(form)}) AS TIMESTAMPTZ)" for form in self.file.formats]
         return f"epoch_us(coalesce({', '.join(casts)}))"
+
+
+def place_of(column: str, classes: Sequence[str]) -> str:
+    """Return the SQL of a class's place among `classes`, from 0; NULL for another text."""
+    return f"list_position([{', '.join(map(literal, classes))}], {column}) - 1"
 
 
 FEEDBACK_ID = "substr(sha256(concat_ws(chr(31), id, value, label_at)), 1, 32)"

@@ -21,7 +21,7 @@ from leaven.events.meetings import Arms, Crowd, Newcomers
 from leaven.events.source import Marks, Span
 from leaven.storage.delta import LiveFile
 from leaven.storage.lake import ALL_TABLES, Lake, parquet
-from leaven.storage.rows import TableName, features_in
+from leaven.storage.rows import PROBABILITIES, TableName, features_in
 from leaven.storage.tombstones import erased_since
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ class LakeSource:
             files, mark = self._pinned("predictions", None)
             near = _between(files, span.start, span.end + _SHADOW_LATENESS)
             if near and len(live):
+                more = f", {PROBABILITIES}" if PROBABILITIES in _columns(connection, near) else ""
                 shadows = connection.execute(
-                    f"""SELECT id, answer, error, seconds FROM {parquet(near)}
+                    f"""SELECT id, answer, error, seconds{more} FROM {parquet(near)}
                         WHERE role = 'shadow' AND version = ? AND seq <= ? AND "at" <= ?
                         QUALIFY row_number() OVER (PARTITION BY id ORDER BY seq) = 1 ORDER BY id""",  # noqa: S608
                     [version, mark, as_of],
@@ -99,7 +100,7 @@ class LakeSource:
         picked = rows[rows >= 0]
         return Pairs(
             live.take(rows >= 0),
-            _numbers(shadows["answer"])[picked],
+            _answers(shadows)[picked],
             _texts(shadows["error"])[picked],
             _numbers(shadows["seconds"])[picked],
         )
@@ -170,7 +171,8 @@ class LakeSource:
             return _predictions({}, [])
         columns = _columns(connection, files)
         features = [name for group in features_in(columns).values() for name in group]
-        wanted = ", ".join(f'"{name}"' for name in (*_PLAIN, *features))
+        plain = (*_PLAIN, PROBABILITIES) if PROBABILITIES in columns else _PLAIN
+        wanted = ", ".join(f'"{name}"' for name in (*plain, *features))
         connection.execute(
             f"""CREATE TEMP TABLE live AS SELECT seq, epoch_us("at") AS "at", {wanted} FROM {parquet(files)}
                 WHERE role IN ('live', 'exposure') AND "at" >= ? AND "at" < ? AND "at" <= ? AND seq <= ?""",  # noqa: S608
@@ -282,7 +284,7 @@ def _predictions(fetched: Fetched, features: Sequence[str]) -> Predictions:
         unit=_texts(fetched["unit"]),
         arm=_texts(fetched["arm"]),
         version=_texts(fetched["version"]),
-        answer=_numbers(fetched["answer"]),
+        answer=_answers(fetched),
         propensity=_numbers(fetched["propensity"]),
         seconds=_numbers(fetched["seconds"]),
         error=_texts(fetched["error"]),
@@ -313,6 +315,21 @@ def _numbers(column: Any) -> Column:
     plain = np.ma.getdata(column).astype(np.float64)
     mask = np.ma.getmaskarray(column)
     return np.where(mask, np.nan, plain) if mask.any() else plain
+
+
+def _answers(fetched: Fetched) -> Column:
+    """Answers as numbers, or, where some were probabilities of classes, those: shape (rows, classes)."""
+    several = fetched.get(PROBABILITIES)
+    if several is None or np.ma.getmaskarray(several).all():
+        return _numbers(fetched["answer"])
+    there = ~np.ma.getmaskarray(several)
+    found = [np.asarray(np.ma.getdata(each), dtype=np.float64) for each in np.ma.getdata(several)[there]]
+    out = np.full((len(there), max(map(len, found))), np.nan)
+    # Classes are only added behind the others: what a version did not know, it gave no probability.
+    for row, each in zip(np.flatnonzero(there).tolist(), found, strict=True):
+        out[row] = 0.0
+        out[row, : len(each)] = each
+    return out
 
 
 def _texts(column: Any) -> Column:

@@ -15,7 +15,8 @@ from hashlib import blake2b
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from arro3.core import Array, DataType, Field, Schema, Table
+import numpy as np
+from arro3.core import Array, DataType, Field, Schema, Table, list_array
 
 from leaven.events.records import Event, FeatureValue, PredictionServed
 
@@ -23,12 +24,14 @@ Kind = Literal["string", "double", "long", "boolean"]  # as Delta Lake calls the
 TableName = Literal["predictions", "feedback", "tombstones"]
 Columns = dict[str, tuple[DataType, list[Any]]]
 
+PROBABILITIES = "probabilities"  # the column of those of each class; only tables of loops with classes have it
 LAST_MOMENT = 253_402_300_799_999_999  # the end of the year 9999, in microseconds
 MICROS_PER_DAY = 86_400_000_000
 
 _LOOP = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _EXACT = 2**53  # integers up to here are exact as doubles
 _TEXT, _NUMBER, _WHOLE = DataType.utf8(), DataType.float64(), DataType.int64()
+_NUMBERS = DataType.list(Field("item", _NUMBER, nullable=True))
 _TIME, _DATE = DataType.timestamp("us", tz="UTC"), DataType.date32()
 _KIND_OF: Mapping[type, Kind] = {str: "string", float: "double", int: "long", bool: "boolean"}
 _ARROW: Mapping[Kind, DataType] = {"string": _TEXT, "double": _NUMBER, "long": _WHOLE, "boolean": DataType.bool()}
@@ -64,8 +67,19 @@ def table_from(events: Sequence[Event], *, first_seq: int, kinds: Mapping[str, K
     for column, kind, field in _PREDICTIONS if served else _FEEDBACK:
         columns[column] = (kind, [getattr(event, field) for event in events])
     if served:
+        columns |= _answers([event.answer for event in served])
         columns |= feature_columns([event.features for event in served], kinds)
     return _arrow(columns)
+
+
+def _answers(answers: Sequence[float | tuple[float, ...] | None]) -> Columns:
+    """The column of numbers; and, where answers are probabilities of classes, these beside it: the number is then the
+    place of the likeliest."""  # fmt: skip
+    several = [list(answer) if isinstance(answer, tuple) else None for answer in answers]
+    if not any(several):
+        return {}
+    likeliest = [answer.index(max(answer)) if isinstance(answer, tuple) else answer for answer in answers]
+    return {"answer": (_NUMBER, likeliest), PROBABILITIES: (_NUMBERS, several)}
 
 
 # Column, type, field of the record. Times and dates are given as the integers that Arrow keeps them as.
@@ -126,10 +140,18 @@ def _arrow(columns: Columns) -> Table:
     arrays, fields = [], []
     for name, (kind, values) in columns.items():
         plain = _WHOLE if kind == _TIME else DataType.int32() if kind == _DATE else kind
-        array = Array(values, plain)
+        array = _lists(values) if plain == _NUMBERS else Array(values, plain)
         arrays.append(array if plain == kind else array.cast(kind))
         fields.append(Field(name, kind, nullable=True))
     return Table.from_arrays(arrays, schema=Schema(fields))
+
+
+def _lists(values: Sequence[Sequence[float] | None]) -> Array:
+    """Lists of numbers; None is a list that is missing."""
+    ends = np.cumsum([0, *(0 if each is None else len(each) for each in values)])
+    flat = Array([number for each in values if each is not None for number in each], _NUMBER)
+    missing = Array([each is None for each in values], DataType.bool())
+    return list_array(Array(ends.tolist(), DataType.int32()), flat, type=_NUMBERS, mask=missing)
 
 
 def feature_columns(rows: Sequence[Mapping[str, FeatureValue] | None], kinds: Mapping[str, Kind]) -> Columns:

@@ -19,6 +19,7 @@ from leaven.errors import LeavenError
 from leaven.loop import FeatureType, Schema
 
 Matrix = NDArray[np.float64]  # shape (rows, features)
+Texts = dict[str, NDArray[np.object_]]  # by feature, shape (rows,)
 
 
 class BadFeature(LeavenError, ValueError):
@@ -51,13 +52,16 @@ class UnknownCategory(BadFeature):
 
 
 class Encoder(msgspec.Struct, frozen=True, dict=True):
-    """Feature order, types and category maps of one model version; stored with its artifact."""
+    """Feature order, types, category maps and classes of one model version; stored with its artifact."""
 
     features: tuple[tuple[str, FeatureType, bool], ...]
     categories: dict[str, tuple[str, ...]]  # position in the tuple is the code
+    classes: tuple[str, ...] = ()  # of the answers, where there are several; they too are only ever added to
 
     def encode(self, columns: Mapping[str, NDArray[Any]]) -> Matrix:
         """Return the matrix of these columns, shape (rows, features), in feature order; unknown and missing are NaN.
+
+        A text has no number: its column is NaN throughout, and `texts` has what it says.
 
         Args:
             columns: Arrays of one length, by feature name; categories as objects, numbers as numbers or objects. A
@@ -69,6 +73,8 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
             column = columns.get(name)
             if column is None:
                 continue
+            if kind == "text":
+                continue
             if kind == "category":
                 codes = self._codes.get(name, {})
                 matrix[:, index] = [codes.get(as_category(given), np.nan) for given in column.tolist()]
@@ -77,12 +83,34 @@ class Encoder(msgspec.Struct, frozen=True, dict=True):
         return matrix
 
     @cached_property
+    def reads_text(self) -> bool:
+        """Whether a feature is text."""
+        return any(kind == "text" for _, kind, _ in self.features)
+
+    def texts(self, columns: Mapping[str, NDArray[Any]]) -> Texts:
+        """Return the text features by name, as objects of `str`; a missing text is empty.
+
+        Args:
+            columns: As of `encode`.
+        """
+        rows = len(next(iter(columns.values()))) if columns else 0
+        return {name: _written(columns.get(name), rows) for name, kind, _ in self.features if kind == "text"}
+
+    @cached_property
     def _codes(self) -> dict[str, dict[str | None, float]]:
         """Code by category, by feature; made once, because a gateway encodes row by row."""
         return {
             name: {category: float(code) for code, category in enumerate(known)}
             for name, known in self.categories.items()
         }
+
+
+def _written(column: NDArray[Any] | None, rows: int) -> NDArray[np.object_]:
+    """Texts as objects; what is missing is empty, and what is no text is written as one."""
+    out = np.full(rows, "", dtype=object)
+    if column is not None:
+        out[:] = [as_category(given) or "" for given in column.tolist()]
+    return out
 
 
 def _numbers(column: NDArray[Any]) -> NDArray[np.float64]:
@@ -123,4 +151,4 @@ def encoder_for(schema: Schema, columns: Mapping[str, NDArray[Any]], *, parent: 
         old: Sequence[str] = parent.categories.get(name, ()) if parent is not None else ()
         seen = {as_category(given) for given in set(columns[name].tolist())} if name in columns else set()
         categories[name] = (*old, *sorted(category for category in seen.difference(old) if category is not None))
-    return Encoder(schema.features, categories)
+    return Encoder(schema.features, categories, schema.classes)

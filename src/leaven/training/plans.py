@@ -195,6 +195,9 @@ def check_plan(plan: object, learner: object, *, task: str, where: str) -> None:
     if soft and task == "binary" and not getattr(learner, "soft_labels", False):
         what = f"{plan!r} labels older rows by answers between 0 and 1, and {type(learner).__name__} takes 0 or 1 only"
         raise BadDefinition(where, what, 'Use replay_labels="stored", or a learner whose `soft_labels` is True.')
+    if soft and task == "multiclass":
+        what = f"{plan!r} labels older rows by the model's answers, which are probabilities of several classes"
+        raise BadDefinition(where, what, 'Use replay_labels="stored".')
 
 
 _FIRST = Choice("fit", "there is no version to go on from")

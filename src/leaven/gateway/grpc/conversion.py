@@ -20,6 +20,7 @@ from leaven.gateway.protocol import (
     outputs_of,
     parameters_of,
     refuse_twice,
+    shape_of,
     version_of,
 )
 from leaven.gateway.refusals import BadRequest, shown
@@ -102,11 +103,11 @@ def infer_response(reply: InferReply, request: InferRequest) -> Any:
         else:
             said.parameters[name].string_param = value
     for name, values, binary in outputs_of(reply, request):
-        output = said.outputs.add(name=name, datatype=datatype_of(values), shape=[len(reply.prediction_ids)])
+        output = said.outputs.add(name=name, datatype=datatype_of(values), shape=shape_of(values))
         if binary:
             said.raw_output_contents.append(to_raw(values))
         elif isinstance(values, np.ndarray):
-            output.contents.fp64_contents.extend(values.tolist())
+            output.contents.fp64_contents.extend(values.ravel().tolist())
         else:
             output.contents.bytes_contents.extend([text.encode() for text in values])
     return said

@@ -135,7 +135,7 @@ class Service:
     async def _ModelInfer(self, sent: Any, said: Any, headers: dict[str, str]) -> Any:  # noqa: N802
         serving = self._predicting.model(sent.model_name)
         request = infer_request(sent)
-        protocol.check_outputs(request)
+        protocol.check_outputs(request, serving.table.schema.classes)
         unit = headers.get("leaven-unit")
         rows = read_rows(request, serving.table.schema, unit=unit and checked_text(unit, "metadata leaven-unit"))
         checked_text(request.id or "", "id")

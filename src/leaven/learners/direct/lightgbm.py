@@ -69,28 +69,29 @@ def _typed(found: ctypes.CDLL) -> ctypes.CDLL:
 class NativeLightGBM:
     """A model that is asked by LightGBM's C interface; prediction is read-only, so threads may share it."""
 
-    def __init__(self, found: ctypes.CDLL, stored: bytes) -> None:
+    def __init__(self, found: ctypes.CDLL, stored: bytes, *, classes: int = 0) -> None:
         """Read a stored model, which must be whole: the library ends the process on a text that is cut off.
 
         Raises:
-            LightGBMRefused: it cannot be read, or does not give one answer per row.
+            LightGBMRefused: it cannot be read, or does not give one answer per row, or one for each of the `classes`.
         """
         self._lightgbm, self._handle = found, ctypes.c_void_p()
         rounds, answers = ctypes.c_int(), ctypes.c_int64()
         self._check(found.LGBM_BoosterLoadModelFromString(stored, ctypes.byref(rounds), ctypes.byref(self._handle)))
         finalize(self, found.LGBM_BoosterFree, self._handle)
         self._check(found.LGBM_BoosterCalcNumPredict(self._handle, 1, _NORMAL, 0, _ALL, ctypes.byref(answers)))
-        if answers.value != 1:  # more would be written behind the end of what we give it to write to
-            raise LightGBMRefused(f"the model gives {answers.value} answers per row, not one")
+        self._answers = answers.value  # per row: one, or one for each class
+        if self._answers != (classes or 1):  # more would be written behind the end of what we give it to write to
+            raise LightGBMRefused(f"the model gives {self._answers} answers per row, not {classes or 1}")
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Return one answer per row, shape (rows,): the probability of class 1, or the value.
+        """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes).
 
         Raises:
             LightGBMRefused: the rows are not of the model's width.
         """
         rows = np.ascontiguousarray(matrix, dtype=np.float64)
-        answers = np.empty(len(rows))
+        answers = np.empty(len(rows) if self._answers == 1 else (len(rows), self._answers))
         if not len(rows):
             return answers
         written = ctypes.c_int64()
