@@ -287,3 +287,17 @@ def test_an_event_that_did_not_happen_is_told_by_silence(rentals_loop, rentals, 
     said = findings_of(run("check", path, "--data", rentals, "--json"))["ok label"]
     assert said.startswith("100.0% of 6000 rows")
     assert float(said.split("; ")[1].split("%")[0]) == pytest.approx(100 * lates, abs=0.3)
+
+
+def test_a_stream_of_titles_with_classes_is_understood_without_a_word(shared_data, tmp_path, run):
+    data, path = shared_data / "arxiv_titles" / "arxiv_titles.parquet", tmp_path / "titles.py"
+    assert run("init", data, "--out", path).returncode == 0
+    loop = load_loop(path)
+    assert loop.label.task == "multiclass"
+    assert loop.classes[:2] == ("cs.CC", "cs.CG")
+    assert len(loop.classes) == 12
+    assert [(feature.name, feature.type) for feature in loop.features] == [("title", "text")]
+    assert max(map(len, path.read_text().splitlines())) <= 120
+    done = run("check", path, "--data", data, "--time", "created", "--json")
+    assert done.returncode == 0, done.stdout
+    assert "cs.LO 20.8%, cs.CY 13.8%" in findings_of(done)["ok label"]

@@ -132,4 +132,4 @@ def _as_in_a_file(loop: Loop) -> Iterator[str]:
         given = getattr(loop, field.name)
         items = given if isinstance(given, tuple) else (given,)
         for i, item in enumerate(items):
-            yield f"{field.name if not i else '':<10}{item if isinstance(item, str) else repr(item)}"
+            yield f"{field.name + ' ' if not i else '':<10}{item if isinstance(item, str) else repr(item)}"

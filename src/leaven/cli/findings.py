@@ -27,8 +27,9 @@ from leaven.storage.history_file import History
 from leaven.storage.tabular import quoted
 
 Level = Literal["ok", "note", "problem"]
-_SQL_TYPES = {"category": "VARCHAR", "float": "DOUBLE", "int": "BIGINT", "bool": "BOOLEAN"}
+_SQL_TYPES = {"category": "VARCHAR", "text": "VARCHAR", "float": "DOUBLE", "int": "BIGINT", "bool": "BOOLEAN"}
 _MANY_CATEGORIES = 1000
+_TOLD = 5  # classes that are told by name, the most frequent ones
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -102,6 +103,13 @@ def outcome_findings(loop: Loop, history: History) -> Iterator[Finding]:
         return
     if loop.label.task == "binary":
         shape = f"{values.mean():.1%} of these are 1"
+    elif loop.classes:
+        shares = np.bincount(values.astype(np.intp), minlength=len(loop.classes)) / len(values)
+        order = np.argsort(-shares, kind="stable").tolist()
+        shape = ", ".join(f"{loop.classes[place]} {shares[place]:.1%}" for place in order[:_TOLD])
+        shape += f", the others {shares[order[_TOLD:]].sum():.1%}" if len(order) > _TOLD else ""
+        if absent := [name for name, share in zip(loop.classes, shares, strict=True) if not share]:
+            yield Finding("note", "label", f"no row is {', '.join(absent)}: a model cannot learn what it never saw")
     else:
         low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
         shape = f"half are below {middle:.4g}, 90 % between {low:.4g} and {high:.4g}"

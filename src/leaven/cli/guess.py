@@ -26,6 +26,8 @@ _CODE_WORDS = {
     "product", "item", "group", "segment", "model", "plan", "channel", "campaign", "weathersit", "id",
 }  # fmt: skip
 _MOST_CODES, _MOST_CATEGORIES = 500, 1000
+_MOST_CLASSES = 50
+_FEWEST_WORDS = 3.0  # on average, from which text is read rather than taken as a category
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ class Guesses:
     """What a sample's columns were taken for."""
 
     label: Guess
-    label_bound: float | None  # above it the outcome is 1; None for a number to be predicted
+    label_bound: float | None  # above it the outcome is 1; None for a number to be predicted, or classes
     time: Guess | None
     label_time: Guess | None
     unit: Guess | None
     features: dict[str, tuple[FeatureType, str]] = field(default_factory=dict)  # name: type and reason
     left_out: dict[str, str] = field(default_factory=dict)  # name: reason
+    classes: tuple[str, ...] = ()  # of an outcome that is text, in alphabetical order
 
 
 def guess(
@@ -66,9 +69,11 @@ def guess(
     when, known = guess_times(sample, time=time, label_time=label_time)
     outcome = Guess(label, "you named it") if label else _guess_label(sample, known)
     whom = Guess(unit, "you named it") if unit else _guess_unit(sample, outcome)
-    bound, taken = outcome_bound(sample, outcome.column), {each.column for each in (when, known, outcome, whom) if each}
+    classes = _classes(sample, outcome.column)
+    bound = None if classes else outcome_bound(sample, outcome.column)
+    taken = {each.column for each in (when, known, outcome, whom) if each}
     features, left_out = _features(sample, outcome.column, [name for name in sample.columns if name not in taken])
-    return Guesses(outcome, bound, when, known, whom, features, left_out)
+    return Guesses(outcome, bound, when, known, whom, features, left_out, classes)
 
 
 def guess_times(sample: Sample, *, time: str | None, label_time: str | None) -> tuple[Guess | None, Guess | None]:
@@ -95,7 +100,7 @@ def _features(
     features: dict[str, tuple[FeatureType, str]] = {}
     leaking, left_out = leaks(sample, label, names), {}
     for name in names:
-        kind, why = _feature_type(sample.columns[name])
+        kind, why = _feature_type(sample, sample.columns[name])
         if name in leaking or kind is None:
             left_out[name] = leaking.get(name, why)
         else:
@@ -145,14 +150,16 @@ def _guess_label(sample: Sample, known: Guess | None) -> Guess:
     ]
     score, why, name = max(scored, key=lambda entry: entry[0], default=(0, "", ""))
     if score < 2:
-        mend = "Name it with --label; it must hold numbers or truth values."
+        mend = "Name it with --label; it must hold numbers, truth values or a few classes."
         raise BadDefinition(str(sample.path), "no column looks like an outcome", mend)
     return Guess(name, why)
 
 
 def _as_label(sample: Sample, column: Column, known: Guess | None) -> tuple[int, str]:
     """How much this looks like the outcome, and why."""
-    if column.kind not in ("integer", "real", "truth") or column.distinct < 2 or _looks_like_unit(column) > 2:
+    if column.kind not in ("integer", "real", "truth", "text") or column.distinct < 2 or _looks_like_unit(column) > 2:
+        return 0, ""
+    if column.kind == "text" and not 2 < column.distinct <= min(_MOST_CLASSES, 0.05 * column.known):
         return 0, ""
     name = column.name.lower()
     named = name in _LABEL_NAMES
@@ -165,6 +172,21 @@ def _as_label(sample: Sample, column: Column, known: Guess | None) -> tuple[int,
         (4, timed, f"it is known exactly when {known.column if known else ''} is"),
     ]
     return sum(worth for worth, holds, _ in signs if holds), "; ".join(why for _, holds, why in signs if holds)
+
+
+def _classes(sample: Sample, label: str) -> tuple[str, ...]:
+    """The classes of an outcome that is text; none of one that is not.
+
+    Raises:
+        BadDefinition: it is text, and too many different ones.
+    """
+    column = sample.columns[label]
+    if column.kind != "text":
+        return ()
+    if not 2 <= column.distinct <= _MOST_CLASSES:
+        what = f"column {label!r} holds {column.distinct} different texts, and classes are 2 to {_MOST_CLASSES}"
+        raise BadDefinition(str(sample.path), what, "Name another column with --label.")
+    return sample.texts(label)
 
 
 def _guess_unit(sample: Sample, outcome: Guess) -> Guess | None:
@@ -187,13 +209,16 @@ def _looks_like_unit(column: Column) -> int:
     return score - 2 * (column.distinct < 20)
 
 
-def _feature_type(column: Column) -> tuple[FeatureType | None, str]:
+def _feature_type(sample: Sample, column: Column) -> tuple[FeatureType | None, str]:
     """The type of a feature, or None with the reason why the column cannot be one."""
     few = f"{column.distinct} different values"
     if column.distinct < 2:
         return None, "it is the same in every row"
     if column.kind == "text":
         if column.distinct > min(_MOST_CATEGORIES, 0.5 * column.known):
+            length = sample.words(column.name)
+            if length >= _FEWEST_WORDS:
+                return "text", f"text of {length:.0f} words on average"
             return None, f"text with {few}: too many for a category"
         return "category", f"text, {few}"
     if column.is_flag:

@@ -75,11 +75,16 @@ def init(
 def loop_file(name: str, sample: Sample, guesses: Guesses, lengths: Pace) -> str:
     """Return the text of a loop file in which every guess is explained."""
     label, bound = guesses.label.column, guesses.label_bound
-    learner, own, others = _learner(binary=bound is not None)
+    reads = any(kind == "text" for kind, _ in guesses.features.values())
+    learner, own, others = _learner(number=bound is None and not guesses.classes, reads=reads)
     asked = f"How much is {label}?" if bound is None else f"Is {label} above {bound:g}?"
+    asked = f"Which {label} is it?" if guesses.classes else asked
     above = "" if bound is None else f"above={bound:g}, "
+    above = "classes=CLASSES, " if guesses.classes else above
+    classes = f"CLASSES = [{', '.join(map(_text, guesses.classes))}]"
+    named = "\n".join(textwrap.wrap(classes, 118, subsequent_indent="    ")) + "\n\n" if guesses.classes else ""
     stages = "from leaven.experiments import Canary, Shadow\n" if lengths.shares else ""
-    loss = "absolute_error" if bound is None else "log_loss"
+    loss = "absolute_error" if bound is None and not guesses.classes else "log_loss"
     enough = "" if lengths.gate_rows is None else f", min_rows={lengths.gate_rows}"
     return f'''"""{_plain(asked)}
 
@@ -93,7 +98,7 @@ from leaven.curation import Recent
 from leaven.training import Stateless
 from leaven.triggers import Every
 
-loop = Loop(
+{named}loop = Loop(
     {_text(name)},
     features=[
 {_features(guesses)}    ],
@@ -154,11 +159,16 @@ def _pace_reason(lengths: Pace) -> str:
     return f"{rate} The newest {lengths.holdout} are kept to judge by."
 
 
-def _learner(*, binary: bool) -> tuple[str, str, str]:
+def _learner(*, number: bool, reads: bool) -> tuple[str, str, str]:
     """A learner that this environment can run, and the imports that it needs: of Leaven, and of others."""
+    if reads:
+        kind = "SGDRegressor()" if number else 'SGDClassifier(loss="log_loss")'
+        own = "from leaven.learners import ScikitLearn"
+        others = f"from sklearn.linear_model import {kind.partition('(')[0]}\n\n"
+        return f'ScikitLearn({kind}, categories="one-hot")', own, others
     if find_spec("xgboost") is not None:
         return "XGBoost(rounds=100, max_depth=6, eta=0.1)", "from leaven.learners import XGBoost", ""
-    kind = f"HistGradientBoosting{'Classifier' if binary else 'Regressor'}"
+    kind = f"HistGradientBoosting{'Regressor' if number else 'Classifier'}"
     own = "from leaven.learners import ScikitLearn"
     return f"ScikitLearn({kind}())", own, f"from sklearn.ensemble import {kind}\n\n"
 

@@ -28,6 +28,8 @@ def leaks(sample: Sample, label: str, names: Sequence[str]) -> dict[str, str]:
     found = {name: why for name in names if (why := _missing_together(sample, outcome, sample.columns[name]))}
     late = [name for name in names if sample.columns[name].kind == "time" and words(name) & LATER_WORDS]
     found |= dict.fromkeys(late, "a time after the one of the request cannot be known then")
+    if outcome.kind == "text":  # classes, which no column can rank
+        return found
     values = sample.numbers(label, *numeric)
     target = values.pop(label)
     binary = outcome_bound(sample, label) is not None

@@ -72,7 +72,7 @@ def _made_up(loop: Loop) -> dict[str, Any]:
     for feature in loop.features:
         if feature.default is not None:
             made[feature.name] = feature.default
-        elif feature.type == "category":
+        elif feature.type in ("category", "text"):
             made[feature.name] = feature.values[0] if feature.values else ("" if feature.required else None)
         else:
             made[feature.name] = False if feature.type == "bool" else 0

@@ -91,6 +91,18 @@ class Sample:
             name: np.ma.filled(np.ma.asarray(found[f"c{i}"], dtype=np.float64), np.nan) for i, name in enumerate(names)
         }
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the different values of a column of text, in alphabetical order."""
+        q = quoted(name)
+        return tuple(
+            str(row[0])
+            for row in self._rows(f"SELECT DISTINCT {q} FROM data WHERE {q} IS NOT NULL ORDER BY 1")  # noqa: S608
+        )
+
+    def words(self, name: str) -> float:
+        """Return how many words the values of a column of text have on average."""
+        return float(self.value(f"avg(len(string_split(trim({quoted(name)}), ' ')))") or 0.0)
+
     def _profile(self, name: str, sql_type: str) -> Column:
         kind: Kind = "real" if sql_type.startswith("DECIMAL") else _KINDS.get(sql_type, "other")
         q = quoted(name)

@@ -24,7 +24,7 @@ def feature_space(schema: Schema, columns: Mapping[str, Column], *, rows: int) -
     """Return the rows as points, shape (rows, dimensions), dimensions with no spread left out.
 
     Args:
-        schema: The loop's features; others are left out.
+        schema: The loop's features; others, and text, are left out.
         columns: Arrays of `rows` values by feature name.
         rows: How many there are.
     """
@@ -33,6 +33,8 @@ def feature_space(schema: Schema, columns: Mapping[str, Column], *, rows: int) -
     matrix = encoder_for(schema, columns).encode(columns)
     found: list[Floats] = []
     for index, (_, kind, _) in enumerate(schema.features):
+        if kind == "text":  # its words lie in no few dimensions
+            continue
         column = matrix[:, index]
         found += _categories(column) if kind == "category" else _number(column)
     return np.stack(found, axis=1) if found else np.zeros((rows, 0))

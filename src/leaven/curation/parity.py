@@ -82,7 +82,7 @@ def as_told(given: Any, kind: FeatureType) -> FeatureValue:
     """Return a value out of a column of the log as a request told it: of its type, None where it is missing."""
     if given is None or given != given:
         return None
-    if kind == "category":
+    if kind in ("category", "text"):
         return as_category(given)
     try:
         number = float(given)
@@ -103,7 +103,7 @@ def _feature(
         Mismatch(one.prediction, one.unit, one.at, old, as_told(new, kind))
         for one, old, new in (pairs[index] for index in differ[:MOST_EXAMPLES])
     ]
-    largest = max(numbers) if numbers and kind != "category" else None
+    largest = max(numbers) if numbers and kind not in ("category", "text") else None
     return FeatureParity(name, len(pairs), len(differ), largest, examples)
 
 

@@ -24,7 +24,7 @@ from leaven.events.columns import column_time
 from leaven.loop import Loop
 from leaven.storage.history_file import History
 
-_DATATYPES = {"category": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
+_DATATYPES = {"category": "BYTES", "text": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
 
 
 class RequestFailed(LeavenError, RuntimeError):
@@ -158,4 +158,4 @@ def _plain(value: Any, kind: str) -> Any:
     """The value as JSON carries it; None where it is missing."""
     if value is None or value != value:
         return None
-    return str(value) if kind == "category" else int(value) if kind == "int" else float(value)
+    return str(value) if kind in ("category", "text") else int(value) if kind == "int" else float(value)

@@ -26,7 +26,7 @@ from leaven.settings import variable
 
 Columns = Mapping[str, NDArray[Any]]
 
-_DATATYPE_OF = {"category": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
+_DATATYPE_OF = {"category": "BYTES", "text": "BYTES", "float": "FP64", "int": "INT64", "bool": "BOOL"}
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability")  # what servers call them
 _TIMED = 3  # questions after the first, which may wait for a model to wake
 
@@ -233,7 +233,7 @@ async def _knows_raw_tensors(asking: Asking) -> bool:
 def _inputs(endpoint: Endpoint, schema: Schema, inputs: Sequence[_Tensor]) -> dict[str, Any]:
     """How the features become the inputs that the server tells of: fields of a mapping."""
     named = {tensor.name: tensor for tensor in inputs}
-    plain = all(kind != "category" for _, kind, _ in schema.features)
+    plain = all(kind not in ("category", "text") for _, kind, _ in schema.features)
     if not inputs:
         if plain:
             return {"matrix": Matrix(schema.names)}
@@ -277,7 +277,7 @@ def _checked(mapping: OipMapping, endpoint: Endpoint, schema: Schema) -> OipMapp
         what = f"is to be sent {names_of(strange)}, and the loop has {names_of(schema.names)}"
         raise EndpointUnfit(endpoint.url, what, "Name features of the loop in the mapping.")
     for column in mapping.columns:
-        if kinds[column.feature] == "category" and column.datatype != "BYTES":
+        if kinds[column.feature] in ("category", "text") and column.datatype != "BYTES":
             what = f"takes input {column.name!r} as {column.datatype}, and feature {column.feature!r} is a category"
             mend = "Serve a model there that takes texts (BYTES), or write a matrix with `categories`."
             raise EndpointUnfit(endpoint.url, what, mend)

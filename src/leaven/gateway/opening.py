@@ -106,5 +106,6 @@ def _warm(model: Answers, row: Mapping[str, NDArray[Any]], artifact: str) -> Non
 def dummy_row(schema: Schema) -> Row:
     """Return one row that fits the schema: zeros, and categories that are missing."""
     return {
-        name: np.array([None], dtype=object) if kind == "category" else np.zeros(1) for name, kind, _ in schema.features
+        name: np.array([None], dtype=object) if kind in ("category", "text") else np.zeros(1)
+        for name, kind, _ in schema.features
     }

@@ -11,7 +11,9 @@ from arro3.core import Array, DataType, Table
 
 from leaven.errors import BadDefinition
 from leaven.events.columns import Column, Examples
+from leaven.stats.answers import decided, given
 from leaven.storage.lake import Lake
+from leaven.storage.rows import number_lists
 from leaven.storage.tabular import literal
 
 _FORMS = {
@@ -24,8 +26,9 @@ _FORMS = {
 def export_examples(lake: Lake, examples: Examples, file: Path) -> int:
     """Write examples to a Parquet, CSV or NDJSON file (its name says which), whole or not at all; return how many.
 
-    Columns: id, at, unit, arm, version, answer, propensity, one per feature, label, mature. A feature whose name is
-    that of another column gets `feature_` before it.
+    Columns: id, at, unit, arm, version, answer, propensity, one per feature, label, mature; where answers are the
+    probabilities of classes, these are in `probabilities`, and `answer` is the place of the likeliest. A feature whose
+    name is that of another column gets `feature_` before it.
 
     Raises:
         BadDefinition: the file's name does not say of which kind it is to be, or its folder is not there.
@@ -51,7 +54,10 @@ def _table(examples: Examples) -> Table:
     served = examples.predictions
     columns: dict[str, Column] = {name: getattr(served, name) for name in
                                   ("id", "at", "unit", "arm", "version", "answer", "propensity")}  # fmt: skip
-    taken = {*columns, "label", "mature"}
+    probabilities = served.answer if served.answer.ndim == 2 else None
+    if probabilities is not None:
+        columns["answer"] = np.where(given(probabilities), decided(probabilities), np.nan)
+    taken = {*columns, "probabilities", "label", "mature"}
     columns |= {f"feature_{name}" if name in taken else name: column for name, column in served.features.items()}
     columns |= {"label": examples.labels.value, "mature": examples.labels.mature}
     kinds = {"f": DataType.float64(), "b": DataType.bool(), "M": DataType.int64()}
@@ -59,6 +65,9 @@ def _table(examples: Examples) -> Table:
     for name, column in columns.items():
         values = column.astype(np.int64) if column.dtype.kind == "M" else column
         arrays[name] = Array(_listed(values), kinds.get(column.dtype.kind, DataType.utf8()))
+    if probabilities is not None:
+        rows = zip(given(probabilities).tolist(), probabilities.tolist(), strict=True)
+        arrays["probabilities"] = number_lists([each if there else None for there, each in rows])
     return Table.from_pydict(arrays)
 
 

@@ -140,14 +140,14 @@ def _arrow(columns: Columns) -> Table:
     arrays, fields = [], []
     for name, (kind, values) in columns.items():
         plain = _WHOLE if kind == _TIME else DataType.int32() if kind == _DATE else kind
-        array = _lists(values) if plain == _NUMBERS else Array(values, plain)
+        array = number_lists(values) if plain == _NUMBERS else Array(values, plain)
         arrays.append(array if plain == kind else array.cast(kind))
         fields.append(Field(name, kind, nullable=True))
     return Table.from_arrays(arrays, schema=Schema(fields))
 
 
-def _lists(values: Sequence[Sequence[float] | None]) -> Array:
-    """Lists of numbers; None is a list that is missing."""
+def number_lists(values: Sequence[Sequence[float] | None]) -> Array:
+    """Return lists of numbers as Arrow has them; None is a list that is missing."""
     ends = np.cumsum([0, *(0 if each is None else len(each) for each in values)])
     flat = Array([number for each in values if each is not None for number in each], _NUMBER)
     missing = Array([each is None for each in values], DataType.bool())
