@@ -214,10 +214,10 @@ def test_check_alone_proves_that_the_learner_works(rentals_loop, run):
 
 
 def test_check_refuses_a_bad_file_as_wrong_use(tmp_path, run):
-    (tmp_path / "bad.py").write_text("from leaven import Feature\nFeature('x', 'text')\n")
+    (tmp_path / "bad.py").write_text("from leaven import Feature\nFeature('x', 'blob')\n")
     refused = run("check", tmp_path / "bad.py", "--json")
     assert refused.returncode == 2
-    assert "bad.py:2: Feature('x'): there is no type 'text'" in json.loads(refused.stdout)["error"]
+    assert "bad.py:2: Feature('x'): there is no type 'blob'" in json.loads(refused.stdout)["error"]
 
 
 @pytest.mark.parametrize(

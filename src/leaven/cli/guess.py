@@ -164,6 +164,8 @@ def _as_label(sample: Sample, column: Column, known: Guess | None) -> tuple[int,
     name = column.name.lower()
     named = name in _LABEL_NAMES
     timed = known is not None and column.known < column.rows and _same_gaps(sample, column.name, known.column)
+    if column.kind == "text" and not named and not any(word in name for word in _LABEL_WORDS):
+        return 0, ""  # most texts that repeat are categories to predict from
     signs = [
         (2, column.is_flag, "it holds yes or no"),
         (5, named, "its name says outcome"),
