@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRe
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leaven.learners import Command, Function, LightGBM, River, ScikitLearn, XGBoost, load
+from leaven.learners import Command, Function, LightGBM, River, ScikitLearn, Torch, XGBoost, load
 from leaven.learners.artifact import ModelArtifact
 from leaven.training.learner import Files, Learner, Model, TrainingSet
 from tests.learners.builders import a_training_set, some_columns
@@ -53,6 +54,9 @@ REGRESSORS: dict[str, Learner] = {
         preprocessing.StandardScaler() | linear_model.LinearRegression(optim.SGD(0.05)), categories="one-hot"
     ),
 }
+if find_spec("torch") is not None:  # where it is not, tests/learners/test_torch.py says so
+    CLASSIFIERS["torch"] = Torch([16], epochs=10, update_epochs=20, batch_size=64, learning_rate=0.01)
+    REGRESSORS["torch"] = Torch([16], epochs=10, batch_size=64, learning_rate=0.01)
 # What is promised of two stretches learnt one after the other: the very model that both together would have made.
 RESUMES = ("river logistic", "river tree", "function")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from leaven import Feature, Label, Loop
 from leaven.curation import AllHistory
 from leaven.errors import BadDefinition
-from leaven.learners import Function, LightGBM, River, ScikitLearn, XGBoost
+from leaven.learners import Function, LightGBM, River, ScikitLearn, Torch, XGBoost
 from leaven.learners.artifact import ModelArtifact, load_artifact
 from leaven.learners.process import TrainingJob, train_in_process
 from leaven.loop import Schema
@@ -82,6 +83,8 @@ LEARNERS = {
     ),
     "function": Function("tests.learners.test_classes:by_weight", load="tests.learners.test_classes:load_means"),
 }
+if find_spec("torch") is not None:  # where it is not, tests/learners/test_torch_classes.py says so
+    LEARNERS["torch"] = Torch([16], epochs=20, batch_size=64, learning_rate=0.01)
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -9,8 +9,9 @@ import pytest
 from leaven.errors import BadDefinition
 from leaven.learners import Function
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.function import UntrustedCode, load_model
+from leaven.learners.function import load_model
 from leaven.learners.guards import INPUTS_FILE
+from leaven.learners.owned_code import UntrustedCode
 from leaven.training.learner import CannotLearn
 from tests.learners.builders import a_training_set, some_columns
 

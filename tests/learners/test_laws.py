@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler  # noqa: F401
 
 from leaven.errors import LeavenError
-from leaven.learners import Command, Function, LightGBM, River, ScikitLearn, XGBoost  # noqa: F401
+from leaven.learners import Command, Function, LightGBM, River, ScikitLearn, Torch, XGBoost  # noqa: F401
 from leaven.learners.artifact import load_artifact
 from leaven.training.learner import CannotLearn, TrainingSet
 from tests.learners.builders import FEATURES, a_schema, a_training_set, some_columns

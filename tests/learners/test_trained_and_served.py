@@ -36,7 +36,7 @@ from tests.learners.catalogue import CLASSIFIERS, PROGRAM, TRUSTED, Case
 LOOP = """
 from leaven import Feature, Label, Loop
 from leaven.curation import AllHistory
-from leaven.learners import Command, Function, LightGBM, River
+from leaven.learners import Command, Function, LightGBM, River, Torch
 from leaven.training import Stateful
 {imports}
 types = {{"colour": "category", "size": "float", "count": "int", "new": "bool"}}
@@ -52,7 +52,10 @@ LEARNERS = {
     "command": f'Command(["python", {PROGRAM!r}], format="lightgbm-text", stateful=True)',
 }
 # One for each format: a gateway reads formats, whoever made them.
-SERVED = ("xgboost", "lightgbm", "histogram boosting", "river logistic", "river tree", "function")
+SERVED = ["xgboost", "lightgbm", "histogram boosting", "river logistic", "river tree", "function"]
+if "torch" in CLASSIFIERS:  # where it is installed
+    LEARNERS["torch"] = "Torch([16], epochs=10, update_epochs=20, batch_size=64, learning_rate=0.01)"
+    SERVED.append("torch")
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -63,7 +66,7 @@ def test_a_process_of_its_own_makes_the_very_model(name, tmp_path):
     loop_file.write_text(LOOP.format(imports=imports, learner=LEARNERS[name]))
     (tmp_path / "owned_beside.py").write_text(Path(owned.__file__).read_text())
     case, loop = Case(name, "binary"), load_loop(loop_file)
-    updates = name == "lightgbm"  # one is enough to show that the parent gets there
+    updates = name in ("lightgbm", "torch")  # enough to show that the parent, and all of its state, gets there
     job = TrainingJob(
         loop_file, loop.name, loop.digest, "update" if updates else "fit", 5 if updates else 4,
         case.turned if updates else case.data, case.files if updates else None,
@@ -75,7 +78,11 @@ def test_a_process_of_its_own_makes_the_very_model(name, tmp_path):
     if name != "function":  # there, another module's name stands in the files
         matrix = case.data.matrix
         np.testing.assert_array_equal(case.model(made.files).predict(matrix), case.model(expected).predict(matrix))
-    assert made.libraries.keys() >= {"lightgbm": {"lightgbm"}, "river logistic": {"river", "skops"}}.get(name, set())
+    assert made.libraries.keys() >= {
+        "lightgbm": {"lightgbm"},
+        "river logistic": {"river", "skops"},
+        "torch": {"torch"},
+    }.get(name, set())
 
 
 def test_a_replay_keeps_an_online_model_going_where_its_pickle_is_allowed():

@@ -7,6 +7,7 @@ from leaven.learners.lightgbm import LightGBM
 from leaven.learners.parameters import Parameters
 from leaven.learners.river import River
 from leaven.learners.scikit_learn import ScikitLearn
+from leaven.learners.torch import Torch
 from leaven.learners.xgboost import XGBoost
 
-__all__ = ["Command", "Function", "LightGBM", "Parameters", "River", "ScikitLearn", "XGBoost", "load"]
+__all__ = ["Command", "Function", "LightGBM", "Parameters", "River", "ScikitLearn", "Torch", "XGBoost", "load"]

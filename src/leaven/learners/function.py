@@ -6,47 +6,26 @@ the function that loads them. Whoever loads the version must have allowed that n
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY
-from hashlib import sha256
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.errors import BadDefinition, LeavenError
 from leaven.events.labels import Task
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import INPUTS_FILE, check_answers, check_continues, check_rows, inputs_of
 from leaven.learners.naming import named_columns
+from leaven.learners.owned_code import allowed, code_of, imported
 from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.values import value, written
 
-logger = logging.getLogger(__name__)
-
 FORMAT = "python"
 _SHEET_FILE = "function.json"
-
-
-class UntrustedCode(LeavenError, ValueError):
-    """A model is loaded by code that nobody allowed."""
-
-    def __init__(self, function: str) -> None:
-        super().__init__(function)
-        self.function = function
-
-    def __str__(self) -> str:
-        return (
-            f"the model is loaded by {self.function}, code that nobody allowed. If it is yours, name it wherever the "
-            f"model is loaded (LEAVEN_TRUSTED_TYPES={self.function})."
-        )
 
 
 class _Sheet(msgspec.Struct, frozen=True):
@@ -84,8 +63,8 @@ class Function:
     stateful: bool = False
 
     def __post_init__(self) -> None:
-        _imported("Function(function)", self.function)
-        _imported("Function(load)", self.load)
+        imported("Function(function)", self.function)
+        imported("Function(load)", self.load)
 
     @property
     def reads_text(self) -> bool:
@@ -124,10 +103,10 @@ class Function:
         return self._made(data, _own(parent), seed)
 
     def _made(self, data: TrainingSet, parent: Mapping[str, bytes] | None, seed: int) -> Files:
-        train = _imported("Function(function)", self.function)
+        train = imported("Function(function)", self.function)
         columns = named_columns(data.matrix, data.encoder, data.texts)
         files = _checked(self.function, train(columns, data.label.copy(), parent=parent, seed=seed))
-        sheet = _Sheet(self.load, _code_of(self.load), data.encoder)
+        sheet = _Sheet(self.load, code_of(self.load), data.encoder)
         ours = {
             _SHEET_FILE: msgspec.json.encode(sheet, order="deterministic"),
             INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes(),
@@ -168,32 +147,8 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
         sheet = msgspec.json.decode(files[_SHEET_FILE], type=_Sheet)
     except (KeyError, msgspec.DecodeError) as error:
         raise ModelDamaged(FORMAT, f"{_SHEET_FILE}: {error}") from error
-    if sheet.load not in trusted:
-        raise UntrustedCode(sheet.load)
-    load = _imported("Function(load)", sheet.load)
-    if _code_of(sheet.load) != sheet.code:
-        logger.warning("%s has changed since this version was trained; it is loaded by the code as it is", sheet.load)
+    load = allowed("Function(load)", sheet.load, code=sheet.code, trusted=trusted)
     return FunctionModel(load(_own(files)), sheet.encoder)
-
-
-def _imported(where: str, name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    if not module or not function:
-        raise BadDefinition(where, f"{name!r} is no function", 'Write it as "module:function".')
-    try:
-        found = getattr(import_module(module), function, None)
-    except ImportError as error:
-        mend = "Put the module beside the loop file; where it serves, install it or put its folder on PYTHONPATH."
-        raise BadDefinition(where, f"module {module!r} cannot be imported ({error})", mend) from error
-    if not callable(found):
-        raise BadDefinition(where, f"module {module!r} has no function {function!r}", "Name one that it has.")
-    return found  # type: ignore[no-any-return]
-
-
-def _code_of(name: str) -> str:
-    """Digest of the file of a module that has been imported; empty for one without a file."""
-    path = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
-    return sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
 def _checked(function: str, files: Any) -> dict[str, bytes]:
