@@ -7,25 +7,34 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from scipy.signal import lfilter
 
 from leaven.errors import BadDefinition
-from leaven.training.cadence import Staleness, best_interval, cost_per_day, fit_staleness, recommend
-from leaven.training.freshness import excess_draws, freshness_curve
+from leaven.training.cadence import recommend
+from leaven.training.freshness import Scores, ageing_of
+from leaven.training.staleness import Staleness, best_interval, cost_per_day, fit_staleness
 
-AGES = (0.0, 1.0, 3.0, 7.0, 14.0, 30.0)
+AGES = (0.0, 1.0, 3.0, 7.0, 14.0, 30.0, 60.0)
 
 
-def losses(staleness, *, windows=40, noise=0.01, seed=0):
-    """A back-test: each window has its own difficulty and its own noise per model."""
+def scores(staleness, *, days=330, noise=0.02, spacing=8, model=0.005, uneven=0.0, memory=15.0, seed=0):
+    """A back-test: days of their own difficulty, models of their own luck; age may weigh more in some weeks."""
     rng = np.random.default_rng(seed)
-    hard = rng.normal(0.6, 0.1, (windows, 1))
-    return hard + staleness.at(AGES) + rng.normal(0, noise, (windows, len(AGES)))
+    ends = np.arange(0, days, spacing)
+    which, day = (each.ravel() for each in np.meshgrid(np.arange(len(ends)), np.arange(days), indexing="ij"))
+    age = (day - ends[which]).astype(float)
+    asked = (age >= 0) & (age <= AGES[-1])
+    which, day, age = which[asked], day[asked], age[asked]
+    keep = math.exp(-1 / memory)
+    pace = lfilter([math.sqrt(1 - keep * keep)], [1, -keep], rng.normal(size=days), zi=[keep * rng.normal()])[0]
+    loss = rng.normal(0.6, 0.1, days)[day] + staleness.at(age) * (1 + uneven * pace[day])
+    loss += rng.normal(0, model, len(ends))[which] + rng.normal(0, noise, len(day))
+    return Scores(day.astype(float), age, loss, rng.integers(500, 1000, days).astype(float)[day])
 
 
-def advised(matrix, *, seed=1, draws=200, **asked):
-    curve = freshness_curve(matrix, AGES, rng=np.random.default_rng(seed), draws=draws)
-    drawn = excess_draws(matrix, rng=np.random.default_rng(seed), draws=draws)
-    return recommend(curve, drawn, **({"cost": 1.0, "value": 10.0, "lag": 0.0, "floor_days": 1.0} | asked))
+def advised(found, *, seed=1, draws=300, **asked):
+    ageing = ageing_of(found, AGES, rng=np.random.default_rng(seed), draws=draws)
+    return recommend(ageing, **({"cost": 1.0, "value": 10.0, "lag": 0.0, "floor_days": 1.0} | asked))
 
 
 def test_the_closed_forms():
@@ -60,62 +69,122 @@ def test_twice_or_half_of_the_best_costs_a_quarter_more():
 
 def test_saturation_that_never_pays_is_left_to_triggers():
     assert best_interval(Staleness("saturating", 0.02, 4.0), cost=1.0, value=10.0) is None
-    advice = advised(losses(Staleness("saturating", 0.05, 4.0), noise=0.002), cost=5.0)
+    advice = advised(scores(Staleness("saturating", 0.05, 4.0), noise=0.002), cost=5.0)
     assert (advice.verdict, advice.interval_days) == ("trigger only", None)
     assert "triggers" in advice.why
 
 
 def test_no_slope_is_not_enough_evidence_and_a_negative_one_no_reason_for_a_timer():
-    flat = advised(losses(Staleness("linear", 0.0)))
+    flat = advised(scores(Staleness("linear", 0.0)))
     assert (flat.verdict, flat.interval_days) == ("not enough evidence", None)
-    better = advised(losses(Staleness("linear", -0.01)))
+    better = advised(scores(Staleness("linear", -0.01)))
     assert better.verdict == "trigger only"
 
 
 def test_the_floor_is_what_proving_takes():
-    advice = advised(losses(Staleness("linear", 0.02), noise=0.001), floor_days=9.0)
+    advice = advised(scores(Staleness("linear", 0.02), noise=0.001), floor_days=9.0)
     assert (advice.interval_days, advice.floor_days) == (9.0, 9.0)
     assert "floor" in advice.why
 
 
+SHAPES = [
+    Staleness("linear", 0.004), Staleness("saturating", 0.15, 40.0), Staleness("saturating", 0.15, 6.0),
+    Staleness("power", 0.02, 0.6), Staleness("power", 0.001, 1.5),
+]  # fmt: skip
+
+
+def recovered(staleness, *, runs, lag=0.0, cost=10.0, **world):
+    """How many runs advised, in how many the best interval lay in theirs, and by how much the advice costs more."""
+    asked = {"cost": cost, "value": 10.0, "lag": lag}
+    truth = best_interval(staleness, **asked) or math.inf
+    told = held = 0
+    more = []
+    for seed in range(runs):
+        advice = advised(scores(staleness, seed=seed, **world), seed=seed, draws=200, floor_days=0.0, **asked)
+        if advice.verdict != "not enough evidence":
+            low, high = (math.inf if bound is None else bound for bound in advice.ci)
+            told, held = told + 1, held + (low <= truth <= high)
+        if advice.interval_days is not None and truth < math.inf:
+            costs = [cost_per_day(staleness, days, **asked) for days in (advice.interval_days, truth)]
+            more.append(costs[0] / costs[1] - 1)
+    return told, held, more
+
+
+@pytest.mark.parametrize("staleness", SHAPES)
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_a_known_optimum_lies_in_its_interval_in_nine_of_ten_runs(staleness, noise):
+    """Nominal 95 %, 40 runs; at 95 %, 36 or more hold in 95 % of such tests: the seeds are fixed."""
+    told, held, more = recovered(staleness, runs=40, noise=noise, lag=2.0)
+    assert told >= 38  # power
+    assert held >= 0.9 * told
+    assert not more or np.median(more) < 0.02  # what it is all for
+
+
+@pytest.mark.slow  # 300 runs of each of 30 worlds: 3 minutes
+@pytest.mark.parametrize("staleness", SHAPES)
 @pytest.mark.parametrize(
-    "staleness", [Staleness("linear", 0.004), Staleness("saturating", 0.15, 6.0), Staleness("power", 0.02, 0.6)]
-)
-def test_a_known_optimum_lies_in_its_interval_in_nine_of_ten_runs(staleness):
-    """Nominal 95 %; 60 runs, so 54 allow for chance at that level (P < 0.3 %)."""
-    truth = best_interval(staleness, cost=1.0, value=10.0)
-    held = 0
-    for seed in range(60):
-        advice = advised(losses(staleness, seed=seed), seed=seed, draws=120)
-        low, high = advice.ci
-        held += low is not None and low <= truth <= (math.inf if high is None else high)
-    assert held >= 54
+    ("world", "least"),
+    [
+        ({"noise": 0.02}, 0.90), ({"noise": 0.1}, 0.90), ({"noise": 0.1, "days": 700}, 0.90),
+        ({"noise": 0.05, "spacing": 3, "days": 200}, 0.90), ({"noise": 0.02, "uneven": 0.5, "memory": 10.0}, 0.90),
+        # Models age twice as fast in one month as in another: eight blocks of a year are then not quite independent.
+        ({"noise": 0.02, "uneven": 1.0, "memory": 15.0}, 0.85),
+    ],
+)  # fmt: skip
+def test_known_optima_are_recovered_in_many_worlds(staleness, world, least):
+    told, held, _ = recovered(staleness, runs=300, lag=2.0, **world)
+    assert told >= 240
+    assert held >= least * told
 
 
-def test_the_slope_covers_the_truth_and_windows_of_their_own_difficulty_do_not_widen_it():
+@pytest.mark.parametrize("world", [{}, {"noise": 0.1}, {"days": 150}])
+def test_where_age_does_nothing_no_timer_is_recommended(world):
+    """The slope's interval misses 0 in 5 % of runs, half of them above it; 80 runs."""
+    verdicts = [advised(scores(Staleness("linear", 0.0), seed=seed, **world), draws=100).verdict for seed in range(80)]
+    assert verdicts.count("timer") <= 7
+    assert verdicts.count("not enough evidence") >= 68
+
+
+def test_the_slope_covers_the_truth_and_days_of_their_own_difficulty_do_not_widen_it():
     held, wide = 0, []
-    for seed in range(200):
-        matrix = losses(Staleness("linear", 0.004), windows=12, noise=0.02, seed=seed)
-        curve = freshness_curve(matrix, AGES, rng=np.random.default_rng(seed), draws=2)
-        low, high = curve.slope_ci
-        held += low <= 0.004 <= high
-        wide.append(high - low)
-    assert held >= 180
-    spread = np.std(np.subtract(AGES, np.mean(AGES))) * math.sqrt(6)
-    assert np.mean(wide) < 2 * 2.3 * 0.02 / (spread * math.sqrt(12))
+    for seed in range(100):
+        curve = ageing_of(
+            scores(Staleness("linear", 0.004), seed=seed), AGES, rng=np.random.default_rng(0), draws=2
+        ).curve
+        held += curve.slope_ci[0] <= 0.004 <= curve.slope_ci[1]
+        wide.append(curve.slope_ci[1] - curve.slope_ci[0])
+    assert 88 <= held < 100
+    assert np.mean(wide) < 0.001  # the days alone, standard deviation 0.1, would make it 0.002
 
 
-def test_ages_that_were_not_measured_are_left_out():
-    matrix = losses(Staleness("linear", 0.01), noise=0.0)
-    matrix[3, 2] = matrix[5, 0] = np.nan
-    curve = freshness_curve(matrix, AGES, rng=np.random.default_rng(0), draws=50)
-    assert curve.excess == pytest.approx(0.01 * np.array(AGES), abs=1e-9)
-    with pytest.raises(BadDefinition, match="3 or more"):
-        freshness_curve(matrix[:2], AGES, rng=np.random.default_rng(0))
+def test_the_curve_is_least_squares_with_an_effect_for_each_window():
+    """Oracle: the same fit with a dummy column per window, by NumPy's solver."""
+    found = scores(Staleness("power", 0.02, 0.6), days=120)
+    corners = np.column_stack([np.interp(found.age_days, AGES, row) for row in np.eye(len(AGES))])[:, 1:]
+    windows = (found.window[:, None] == np.unique(found.window)).astype(float)
+    root = np.sqrt(found.rows)[:, None] / (1 + found.age_days[:, None])
+    solved = np.linalg.lstsq(root * np.hstack([corners, windows]), root[:, 0] * found.loss, rcond=None)[0]
+    curve = ageing_of(found, AGES, rng=np.random.default_rng(0), draws=2).curve
+    assert curve.excess[1:] == pytest.approx(solved[: len(AGES) - 1], abs=1e-9)
+
+
+def test_scores_that_were_not_measured_are_left_out_and_a_short_past_is_refused():
+    found = scores(Staleness("linear", 0.01), noise=0.0, model=0.0)
+    found.loss[::17] = np.nan
+    ageing = ageing_of(found, AGES, rng=np.random.default_rng(0), draws=50)
+    assert ageing.curve.excess == pytest.approx(0.01 * np.array(AGES), abs=1e-9)
+    with pytest.raises(BadDefinition, match="3 blocks"):
+        ageing_of(scores(Staleness("linear", 0.01), days=80), AGES, rng=np.random.default_rng(0))
 
 
 def test_the_shape_is_recognised():
-    assert fit_staleness(AGES, Staleness("linear", 0.1).at(AGES)).family == "linear"
-    bends = fit_staleness(AGES, Staleness("saturating", 0.2, 5.0).at(AGES))
+    exact = {"noise": 1e-6, "model": 0.0}
+
+    def shape(staleness):
+        return fit_staleness(ageing_of(scores(staleness, **exact), AGES, rng=np.random.default_rng(0), draws=200))
+
+    assert shape(Staleness("linear", 0.1)).family == "linear"
+    bends = shape(Staleness("saturating", 0.2, 5.0))
     assert bends.family == "saturating"
     assert bends.shape == pytest.approx(5.0, rel=0.1)
+    assert shape(Staleness("power", 0.02, 0.5)).family == "power"

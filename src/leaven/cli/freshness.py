@@ -14,11 +14,11 @@ from leaven.cli.ageing import (
     Data,
     LabelTime,
     MetricName,
+    Models,
     Seed,
     Subject,
     Time,
     Window,
-    Windows,
     aged,
 )
 from leaven.cli.output import AsJson, Home, emit, messages
@@ -37,7 +37,7 @@ def freshness(
     label_time: LabelTime = None,
     ages: Ages = "0,1,3,7,14,30",
     window: Window = "1d",
-    windows: Windows = 20,
+    models: Models = 120,
     metric: MetricName = None,
     seed: Seed = 0,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw both curves into this .svg or .png.")] = None,
@@ -48,22 +48,22 @@ def freshness(
 
     Beside it: what fresh models lose that were trained on fewer rows, since more rows may help more than more often.
     """
-    found = aged(Asked(loop, data, time, label_time, home, ages, window, windows, metric, seed))
+    found = aged(Asked(loop, data, time, label_time, home, ages, window, models, metric, seed))
     if plot is not None:
-        from leaven.cli.plotting import plot_freshness
+        from leaven.cli.plotting_ageing import plot_freshness
 
-        plot_freshness(found.curve, found.test, path=plot, title=found.loop.name)
+        plot_freshness(found.ageing.curve, found.test, path=plot, title=found.loop.name)
         messages().print(f"drew {plot}")
     emit(record_of(found), as_json=as_json, human=lambda out: show(found, out))
 
 
 def record_of(found: Aged) -> dict[str, object]:
     """Return the curve under the names of the contract, with what it was measured on."""
-    curve, test = found.curve, found.test
+    curve, test = found.ageing.curve, found.test
     return {
         "ages_days": curve.ages_days, "loss": curve.loss, "band": curve.band, "slope_per_day": curve.slope_per_day,
-        "slope_ci": curve.slope_ci, "metric": test.metric, "windows": curve.windows, "volume": test.volume,
-        "models": test.models, "train_cpu_s": test.train_cpu_s,
+        "slope_ci": curve.slope_ci, "metric": test.metric, "windows": curve.windows, "blocks": curve.blocks,
+        "volume": test.volume, "models": test.models, "train_cpu_s": test.train_cpu_s,
     }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def show(found: Aged, out: Console) -> None:
     """Print both curves and what they say."""
     from rich.table import Table
 
-    curve, test = found.curve, found.test
+    curve, test = found.ageing.curve, found.test
     table = Table(title=f"{test.metric} by age of the model, {curve.windows} windows, window effects taken out")
     for heading in ("days old", test.metric, "95 % band of the change", "change"):
         table.add_column(heading, justify="right")
@@ -81,10 +81,11 @@ def show(found: Aged, out: Console) -> None:
         )
     out.print(table)
     volume = Table(title=f"{test.metric} of fresh models by rows")
-    for heading in ("of the loop's data", "rows", test.metric):
+    for heading in ("of the loop's data", "rows", test.metric, "95 % band of the change"):
         volume.add_column(heading, justify="right")
-    for share, rows, loss in zip(test.volume.shares, test.volume.rows, test.volume.loss, strict=True):
-        volume.add_row(f"{100 * share:g} %", f"{rows:,.0f}", f"{loss:.4f}")
+    more = test.volume
+    for share, rows, loss, (low, high) in zip(more.shares, more.rows, more.loss, more.band, strict=True):
+        volume.add_row(f"{100 * share:g} %", f"{rows:,.0f}", f"{loss:.4f}", f"{low:.4f} to {high:.4f}")
     out.print(volume)
     low, high = curve.slope_ci
     sign = "more" if low > 0 else "less" if high < 0 else "neither clearly more nor less"
@@ -97,11 +98,13 @@ def show(found: Aged, out: Console) -> None:
 
 def _rows_or_days(found: Aged) -> str:
     """What twice the rows is worth, in days of age."""
-    volume, curve = found.test.volume, found.curve
+    volume, curve = found.test.volume, found.ageing.curve
     if len(volume.loss) < 2 or volume.shares[-1] != 1.0:
         return "too few rows to say what more of them would be worth"
-    gain = volume.loss[-2] - volume.loss[-1]
+    gain, low = volume.loss[-2] - volume.loss[-1], volume.band[-2][0] - volume.loss[-1]
     words = f"the last doubling of the rows changed the loss by {-gain:+.4f}"
-    if gain > 0 and curve.slope_ci[0] > 0:
+    if low <= 0:
+        return f"{words}, which may be chance"
+    if curve.slope_ci[0] > 0:
         return f"{words}, as much as {gain / curve.slope_per_day:.1f} days of age"
     return words

@@ -12,17 +12,15 @@ import numpy as np
 from leaven.errors import BadDefinition
 
 if TYPE_CHECKING:
-    from leaven.controller.backtest import BackTest
     from leaven.controller.replay import ReplayRun
-    from leaven.training.freshness import FreshnessCurve
 
-_COLOURS = ("#8a8f98", "#1f77b4", "#d9730d", "#2a9d57")
+COLOURS = ("#8a8f98", "#1f77b4", "#d9730d", "#2a9d57")
 
 
 def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> None:
     """Draw the metric of each window, a line per run, into an SVG or PNG file; raises as `figure_for` does."""
     with figure_for(path, panels=1) as (figure, (axes,)):
-        for run, colour in zip(runs, _COLOURS * len(runs), strict=False):
+        for run, colour in zip(runs, COLOURS * len(runs), strict=False):
             values = [(np.datetime64(w.start[:19]), w.metrics[metric]) for w in run.windows]
             at = np.array([start for start, value in values if value is not None])
             value = np.array([value for _, value in values if value is not None], dtype=float)
@@ -33,22 +31,6 @@ def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> 
         axes.set_ylabel(metric)
         axes.legend(frameon=False)
         figure.autofmt_xdate()
-
-
-def plot_freshness(curve: FreshnessCurve, test: BackTest, *, path: Path, title: str) -> None:
-    """Draw the loss by model age with its band, and beside it the loss by rows; raises as `figure_for` does."""
-    with figure_for(path, panels=2) as (_, (by_age, by_rows)):
-        low, high = np.array(curve.band).T
-        by_age.fill_between(curve.ages_days, low, high, color=_COLOURS[1], alpha=0.15, lw=0)
-        by_age.plot(curve.ages_days, curve.loss, marker="o", color=_COLOURS[1])
-        by_age.set_title(f"{title}: loss by age of the model", loc="left")
-        by_age.set_xlabel("days between the end of the training data and the answer")
-        by_age.set_ylabel(f"{test.metric}, window effects taken out")
-        by_rows.plot(test.volume.rows, test.volume.loss, marker="o", color=_COLOURS[2])
-        by_rows.set_xscale("log")
-        by_rows.set_title("loss by rows it was trained on", loc="left")
-        by_rows.set_xlabel("examples")
-        by_rows.set_ylabel(test.metric)
 
 
 @contextmanager
@@ -67,7 +49,7 @@ def figure_for(path: Path, *, panels: int, below: bool = False) -> Iterator[tupl
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    size = (10.0, 3.2 * panels) if below else (10.0 if panels == 1 else 12.0, 4.5)
+    size = (10.0, 3.2 * panels) if below else (10.0 if panels == 1 else 9.0, 4.5)
     rows, columns = (panels, 1) if below else (1, panels)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     try:

@@ -6,6 +6,7 @@ answers the windows that came later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,19 +15,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from leaven.controller.backtest_plan import Plan, planned
 from leaven.curation.snapshot import define_snapshot, read_snapshot
 from leaven.curation.windows import Part, chosen
 from leaven.errors import BadDefinition
-from leaven.events.columns import Examples
+from leaven.events.columns import Examples, column_time
 from leaven.events.source import ExampleSource, Span
 from leaven.learners.artifact import ModelArtifact, load_artifact
 from leaven.learners.process import train_here
 from leaven.loop import Loop
 from leaven.stats.metrics import METRICS, default_metric
+from leaven.training.freshness import Scores
 from leaven.training.learner import CannotLearn, training_set
 
 Floats = NDArray[np.float64]
-_FEWEST = 30  # labelled rows of a window that counts
+_DAY = timedelta(days=1)
+_VOLUME_MODELS = 12  # of each share
 
 
 class VolumeCurve(msgspec.Struct, frozen=True):
@@ -35,23 +39,20 @@ class VolumeCurve(msgspec.Struct, frozen=True):
     shares: tuple[float, ...]
     rows: tuple[float, ...]  # mean number of examples
     loss: tuple[float, ...]
+    band: tuple[tuple[float, float], ...]  # 95 %, of the difference from all of the data, added to its loss
 
 
-class BackTest(msgspec.Struct, frozen=True):
-    """Mean loss of each model age on each window, and what it took."""
+@dataclass(frozen=True, slots=True)
+class BackTest:
+    """How models of many ages did on the windows of the past, and what it took."""
 
     metric: str
-    ages_days: tuple[float, ...]
-    windows: tuple[str, ...]  # beginnings, RFC 3339
-    losses: list[list[float | None]]  # by window, then by age
+    scores: Scores
+    windows: tuple[datetime, ...]  # beginnings of those that were scored
     volume: VolumeCurve
     models: int
     train_cpu_s: float
     mean_cpu_s: float  # of one model on all of the loop's data
-
-    def matrix(self) -> Floats:
-        """Return the losses, shape (windows, ages), NaN where there is none."""
-        return np.array([[np.nan if loss is None else loss for loss in row] for row in self.losses])
 
 
 @dataclass
@@ -96,7 +97,7 @@ def back_test(
     *,
     ages_days: Sequence[float],
     window: timedelta,
-    windows: int,
+    models: int,
     end: datetime,
     as_of: datetime,
     metric: str | None = None,
@@ -105,109 +106,100 @@ def back_test(
 ) -> BackTest:
     """Return the loss of models by age and by volume of data.
 
+    Each model answers every window that begins within the ages that are asked for, so that a model is fitted once and
+    not once per age.
+
     Args:
         loop: Its data, learner, label.
         source: The past; labels count as they are known at `as_of`, so that only age differs between models.
-        ages_days: Days between the end of the training data and the beginning of a window.
+        ages_days: The youngest and the oldest are measured, and all between: days between the end of the training data
+            and the beginning of a window. Ascending.
         window: Length of a test window.
-        windows: How many, spread evenly over the past that is long enough for the oldest model.
+        models: How many are fitted on all of the loop's data, evenly over the past; over its newest part where they
+            would lie further apart than a quarter of the oldest age.
         end: Windows end before it.
         as_of: The moment as of which labels count.
         metric: A loss of single rows; the task's own by default.
-        shares: Of the loop's data, for the volume curve.
+        shares: Of the loop's data, for the volume curve, ascending.
         progress: Told the share that is done, and what is being done.
     Raises:
-        BadDefinition: the past is too short for 3 windows, or the metric is no loss.
+        BadDefinition: the past is too short, or the metric is no loss.
     """
     name = metric or default_metric(loop.label.task)
     if name not in METRICS or METRICS[name].row_loss is None:
         losses = ", ".join(each for each, kind in METRICS.items() if kind.row_loss and loop.label.task in kind.tasks)
         raise BadDefinition("--metric", f"{name!r} is no loss of single rows", f"Use one of {losses}.")
-    bench, starts = _Bench(loop, source, as_of), _starts(loop, source, ages_days, window, windows, end)
-    tests = [source.examples(Span(at, at + window), loop.label, as_of=as_of).mature() for at in starts]
-    asked = _asked(starts, ages_days)
-    matrix = np.full((len(starts), len(ages_days)), np.nan)
-    for done, (until, cells) in enumerate(sorted(asked.items())):
-        progress(done / (len(asked) + len(shares) - 1), f"models that end {until:%Y-%m-%d}")
-        examples = bench.examples(until)
-        answers = None if examples is None else bench.model(examples)
-        for row, column in cells if answers is not None else ():
-            assert answers is not None
-            matrix[row, column] = _loss(name, tests[row], answers)
+    bench = _Bench(loop, source, as_of)
+    plan = planned(loop, source, ages_days, window, models, end)
+    fewer = [plan.ends[i] for i in sorted(set(np.linspace(0, len(plan.ends) - 1, _VOLUME_MODELS).round().astype(int)))]
+    whole = len(plan.ends) + len(fewer) * sum(share for share in shares if share < 1)
+    found: list[Scores] = []
+    for done, until in enumerate(plan.ends):
+        progress(done / whole, f"models that end {until:%Y-%m-%d}")
+        found.append(_scores(bench, plan, name, until))
     each = bench.cpu / max(1, bench.models)
-    volume = _volume(bench, name, tests, starts, shares, matrix[:, 0], lambda done: progress(
-        (len(asked) + done) / (len(asked) + len(shares) - 1), "models of less data"))  # fmt: skip
-    return BackTest(
-        name, tuple(float(age) for age in ages_days), tuple(at.isoformat() for at in starts),
-        [[None if np.isnan(loss) else float(loss) for loss in row] for row in matrix], volume, bench.models, bench.cpu,
-        each,
-    )  # fmt: skip
+    volume = _volume(bench, plan, name, fewer, shares, found, lambda done: progress(
+        (len(plan.ends) + done) / whole, "models of less data"))  # fmt: skip
+    scores = Scores(*(np.concatenate([getattr(one, field) for one in found]) for field in Scores.__slots__))
+    begun = tuple(plan.newest + timedelta(days=at) for at in np.unique(scores.window).tolist())
+    return BackTest(name, scores, begun, volume, bench.models, bench.cpu, each)
 
 
-def _starts(
-    loop: Loop, source: ExampleSource, ages_days: Sequence[float], window: timedelta, windows: int, end: datetime
-) -> list[datetime]:
-    """Beginnings of the windows, whole windows apart, the newest one as late as labels allow."""
-    first = source.first()
-    last = end - loop.label.window - window
-    if first is None:
-        raise BadDefinition("freshness", "there are no examples", "Import history: leaven events import.")
-    reach = _reach(loop, last, first) + timedelta(days=max(ages_days))
-    room = int((last - first - reach) / window)
-    if room < 2:
-        need = reach + 3 * window + loop.label.window
-        raise BadDefinition(
-            "freshness", f"{(end - first).days} days of examples leave {max(0, room + 1)} test windows",
-            f"{need.days} days are needed for 3: bring more, or ask for younger --ages or a shorter --window.",
-        )  # fmt: skip
-    apart = max(1, room // max(1, windows - 1))
-    return [last - i * apart * window for i in reversed(range(min(windows, room // apart + 1)))]
-
-
-def _reach(loop: Loop, until: datetime, first: datetime) -> timedelta:
-    """How far back the loop's data goes; data that takes all there is may do with a third of it."""
-    parts = loop.data.parts(until=until, first=first)
-    start = min((part.span.start for part in parts), default=first)
-    return (until - first) / 3 if start <= first else until - start
-
-
-def _asked(starts: Sequence[datetime], ages_days: Sequence[float]) -> dict[datetime, list[tuple[int, int]]]:
-    """Which cells of the matrix each end of training data serves: windows share models where days coincide."""
-    asked: dict[datetime, list[tuple[int, int]]] = {}
-    for row, at in enumerate(starts):
-        for column, age in enumerate(ages_days):
-            asked.setdefault(at - timedelta(days=age), []).append((row, column))
-    return asked
-
-
-def _loss(metric: str, test: Examples, answers: Callable[[Examples], Floats]) -> float:
+def _scores(bench: _Bench, plan: Plan, metric: str, until: datetime, *, share: float = 1.0) -> Scores:
+    """The scores of one model on the windows after its data; none where it could not be made."""
+    examples, starts = bench.examples(until), plan.windows_after(until)
+    if examples is not None and share < 1:
+        examples = _fewer(examples, share, until, seed=bench.loop.seed)
+    answers = None if examples is None or not starts else bench.model(examples)
+    if answers is None:
+        return Scores(*(np.empty(0) for _ in Scores.__slots__))
+    span = Span(starts[0], starts[-1] + plan.window)
+    test = bench.source.examples(span, bench.loop.label, as_of=bench.as_of).mature()
     row_loss = METRICS[metric].row_loss
     assert row_loss is not None
-    return float(row_loss(test.labels.value, answers(test)).mean()) if len(test) >= _FEWEST else np.nan
+    losses = row_loss(test.labels.value, answers(test)) if len(test) else np.empty(0)
+    which = np.searchsorted(np.array([column_time(at) for at in starts]), test.predictions.at, side="right") - 1
+    rows = np.bincount(which, minlength=len(starts)).astype(np.float64)
+    mean = np.bincount(which, losses, minlength=len(starts)) / np.maximum(rows, 1)
+    began = np.array([(at - plan.newest) / _DAY for at in starts])
+    scored = rows > 0
+    return Scores(began[scored], began[scored] - (until - plan.newest) / _DAY, mean[scored], rows[scored])
+
+
+def _fewer(examples: Examples, share: float, until: datetime, *, seed: int) -> Examples:
+    served, kept = examples.predictions, max(2, round(share * len(examples)))
+    return examples.take(chosen(served.id, served.at, Part(Span(until, until), kept), seed=seed))
 
 
 def _volume(
-    bench: _Bench, metric: str, tests: Sequence[Examples], starts: Sequence[datetime], shares: Sequence[float],
-    fresh: Floats, told: Callable[[int], None],
+    bench: _Bench, plan: Plan, metric: str, ends: Sequence[datetime], shares: Sequence[float],
+    found: Sequence[Scores], told: Callable[[float], None],
 ) -> VolumeCurve:  # fmt: skip
-    """The youngest models again, on fewer rows: on a few of the windows, whose losses with all rows are known."""
-    picked = np.linspace(0, len(starts) - 1, min(6, len(starts))).round().astype(int)
-    losses, rows = np.full((len(picked), len(shares)), np.nan), np.zeros(len(shares))
-    for column, share in enumerate(shares):
-        told(column)
-        for row, at in enumerate(picked.tolist()):
-            examples = bench.examples(starts[at])
-            if examples is None:
-                continue
-            served = examples.predictions
-            kept = max(2, round(share * len(examples)))
-            part = Part(Span(starts[at], starts[at]), kept)
-            fewer = examples.take(chosen(served.id, served.at, part, seed=bench.loop.seed))
-            rows[column] += len(fewer) / len(picked)
-            answers = bench.model(fewer) if share < 1 else None
-            losses[row, column] = fresh[at] if answers is None else _loss(metric, tests[at], answers)
-    whole = ~np.isnan(losses).any(axis=1)
-    means = losses[whole].mean(axis=0) if whole.any() else np.full(len(shares), np.nan)
-    known = [i for i, mean in enumerate(means) if not np.isnan(mean)]
-    return VolumeCurve(tuple(float(shares[i]) for i in known), tuple(float(rows[i]) for i in known),
-                       tuple(float(means[i]) for i in known))  # fmt: skip
+    """Some of the models again, on fewer rows: on the windows while they are fresh, beside the model of all rows."""
+    fresh = plan.youngest + max(plan.window, plan.oldest / 8)
+    losses, rows, done = np.full((len(ends), len(shares)), np.nan), np.zeros(len(ends)), 0.0
+    for row, until in enumerate(ends):
+        examples = bench.examples(until)
+        rows[row] = np.nan if examples is None else len(examples)
+        for column, share in enumerate(shares):
+            told(done)
+            whole = share == 1
+            scores = found[plan.ends.index(until)] if whole else _scores(bench, plan, metric, until, share=share)
+            young = scores.age_days < fresh / _DAY
+            losses[row, column] = np.average(scores.loss[young], weights=scores.rows[young]) if young.any() else np.nan
+            done += 0.0 if whole else share
+    rows, losses = rows[~np.isnan(losses).any(axis=1)], losses[~np.isnan(losses).any(axis=1)]
+    if not len(losses):
+        return VolumeCurve((), (), (), ())
+    mean, apart = losses.mean(axis=0), losses - losses[:, -1:]
+    reach = _t(len(losses)) * apart.std(axis=0, ddof=1) / math.sqrt(len(losses)) if len(losses) > 1 else mean * np.inf
+    band = zip((mean - reach).tolist(), (mean + reach).tolist(), strict=True)
+    return VolumeCurve(
+        tuple(shares), tuple(share * float(rows.mean()) for share in shares), tuple(mean.tolist()), tuple(band)
+    )
+
+
+def _t(models: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(models - 1, 0.975))
