@@ -36,7 +36,7 @@ class Plan:
 def planned(
     loop: Loop, source: ExampleSource, ages_days: Sequence[float], window: timedelta, models: int, end: datetime
 ) -> Plan:
-    """Return when models end and windows begin; arguments and errors as of `back_test` in `leaven.controller.backtest`."""
+    """Return when models end and windows begin; arguments and errors are those of `back_test`."""
     first = source.first()
     if first is None:
         raise BadDefinition("freshness", "there are no examples", "Import history: leaven events import.")
