@@ -35,7 +35,8 @@ def a_past_of_six():
 def a_shop(*names: str, **other: Any):
     given = {
         "features": [FEATURES[name] for name in names], "learner": XGBoost(30, max_depth=2, eta=0.2, threads=1),
-        "data": Recent("6d"), "rollout": [], "triggers": [Every("2d")], "gates": [NotWorse("log_loss", margin=0.25, min_rows=50)],
+        "data": Recent("6d"), "rollout": [], "triggers": [Every("2d")],
+        "gates": [NotWorse("log_loss", margin=0.25, min_rows=50)],
     }  # fmt: skip
     return a_loop(**(given | other))
 

@@ -86,8 +86,11 @@ def _snapshot(story: Story) -> dict[str, Any]:
 
 
 def _training(story: Story) -> Mapping[str, Any]:
-    training = story.version.lineage.get("training")
-    return training if isinstance(training, dict) else {}
+    lineage = story.version.lineage
+    training = lineage.get("training")
+    how = {"plan": lineage.get("plan", {}).get("why"), "surgery": lineage.get("surgery", {}).get("operation"),
+           "teacher": lineage.get("teacher")}  # fmt: skip
+    return (training if isinstance(training, dict) else {}) | {name: told for name, told in how.items() if told}
 
 
 def _show(console: Console, a: Story, b: Story, found: list[Difference]) -> None:

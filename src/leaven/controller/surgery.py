@@ -36,8 +36,13 @@ def why_not_corrected(loop: Loop, champion: ModelArtifact) -> str:
 
     One can where nothing that the champion takes is gone or has another type, whatever learner made it.
     """
-    now = {(name, kind) for name, kind, _ in loop.schema.features}
-    gone = [f"{name} ({kind})" for name, kind, _ in champion.encoder.features if (name, kind) not in now]
+    gone = gone_from(loop, champion)
     if gone:
         return f"it takes {', '.join(gone)}, which the loop no longer has"
     return residual.why_not(loop.learner, champion)
+
+
+def gone_from(loop: Loop, champion: ModelArtifact) -> list[str]:
+    """Return what a champion takes and its loop no longer has, each feature with its type."""
+    now = {(name, kind) for name, kind, _ in loop.schema.features}
+    return [f"{name} ({kind})" for name, kind, _ in champion.encoder.features if (name, kind) not in now]
