@@ -17,6 +17,7 @@ from leaven.learners.formats import ModelDamaged
 from leaven.learners.growing import grown_parent
 from leaven.learners.residual import CERTAIN, MOST_PARENTS, Base, ResidualModel, parents_in, started, why_not
 from leaven.stats.metrics import METRICS
+from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
 from leaven.training.surgery import Proof
 from tests.learners.builders import a_training_set, some_columns
@@ -188,6 +189,15 @@ def test_what_is_damaged_or_not_allowed_is_not_loaded(learner):
     allowed = TrainingSet(data.matrix, data.label, data.encoder, data.schema, trusted=(OWNED,))
     child = fit_or_update(learner, allowed, mode="update", parent=files, seed=1)
     assert np.isfinite(load(learner.format, child, trusted=[OWNED]).predict(data.matrix)).all()
+
+
+def test_several_classes_and_texts_are_refused_for_now():
+    parent = a_parent()
+    several = Encoder(parent.encoder.features, parent.encoder.categories, ("a", "b", "c"))
+    reads = Encoder((*parent.encoder.features, ("title", "text", False)), parent.encoder.categories)
+    for encoder, why in ((several, "several classes, which are not corrected yet"), (reads, "reads the text 'title'")):
+        with pytest.raises(CannotLearn, match=f"cannot be corrected: .*{why}"):
+            begun(XGB, ModelArtifact(parent.format, encoder, parent.learner, parent.files), a_training_set(300))
 
 
 def test_the_raw_score_is_the_logit_bounded_where_a_parent_is_certain():

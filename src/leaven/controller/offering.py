@@ -71,13 +71,12 @@ def offer(connection: Connection, artifacts: Artifacts, loop: Loop, *, now: date
     grows, barred = can_grow(loop, champion.encoder, champion.format), why_not_corrected(loop, champion)
     ways = {"surgery": _HOW["surgery"] if grows else f"cannot be, as {_why_not_grown(loop, champion)}",
             "residual": f"cannot be, as {barred}" if barred else _HOW["residual"]}  # fmt: skip
-    soft = loop.label.task == "regression" or getattr(loop.learner, "soft_labels", False)
-    takes = f"cannot be, as {type(loop.learner).__name__} takes no labels between 0 and 1"
-    ways |= {"distil": _HOW["distil"] if soft else takes, "rebuild": _HOW["rebuild"]}
+    unteachable = _why_not_taught(loop)
+    ways |= {"distil": f"cannot be, as {unteachable}" if unteachable else _HOW["distil"], "rebuild": _HOW["rebuild"]}
     history = PlanHistory(
         now, True, None, changed=changed, grows=grows, corrects=not barred, barred=barred, teacher=record.number
     )
-    best: Way = "surgery" if grows else "residual" if not barred else "distil" if soft else "rebuild"
+    best: Way = "surgery" if grows else "residual" if not barred else "rebuild" if unteachable else "distil"
     chosen, why = _chosen(loop, history)
     return Offer(record.number, changed, chosen, why, best, ways)
 
@@ -92,6 +91,14 @@ def _chosen(loop: Loop, history: PlanHistory) -> tuple[Way | None, str]:
     if choice.distil:
         return "distil", choice.why
     return "rebuild", f"{loop.plan!r} fits from scratch"
+
+
+def _why_not_taught(loop: Loop) -> str:
+    if loop.label.task == "multiclass":
+        return "it answers for several classes, which are not learnt from yet"
+    if loop.label.task == "binary" and not getattr(loop.learner, "soft_labels", False):
+        return f"{type(loop.learner).__name__} takes no labels between 0 and 1"
+    return ""
 
 
 def _why_not_grown(loop: Loop, champion: ModelArtifact) -> str:

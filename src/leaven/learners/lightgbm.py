@@ -37,7 +37,7 @@ from leaven.learners.guards import (
     whole_file,
     widened,
 )
-from leaven.learners.residual import Base, ResidualModel, answers_of, base_in, kept_base
+from leaven.learners.residual import Base, ResidualModel, base_in, from_raw, kept_base
 from leaven.learners.surgery_lightgbm import with_columns
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
@@ -294,7 +294,7 @@ def _correcting(start: NDArray[np.float64], data: TrainingSet) -> Any:
     label, task = data.label, data.schema.task
 
     def gradients(raw: NDArray[np.float64], _: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        answers = answers_of(start + raw, task)
+        answers = from_raw(start + raw, task)
         return answers - label, answers * (1 - answers) if task == "binary" else np.ones(len(label))
 
     return gradients

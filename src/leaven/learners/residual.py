@@ -21,7 +21,7 @@ from leaven.learners.artifact import MANIFEST, ModelArtifact, load_artifact
 from leaven.learners.formats import load
 from leaven.learners.guards import inputs_in
 from leaven.training.encoding import Encoder, Matrix
-from leaven.training.learner import CannotLearn, Files, Learner, Model
+from leaven.training.learner import CannotLearn, Files, Learner, Model, TextModel, answers_of
 from leaven.training.surgery import CorrectParent, Corrects, Proof, added, places, probe_rows, prove, proven
 
 MOST_PARENTS = 3  # that may stand on each other: each is asked for every row
@@ -36,13 +36,13 @@ Floats = NDArray[np.float64]
 class Base:
     """The parent that a model starts from, and which columns of the model's it takes."""
 
-    model: Model
+    model: Model | TextModel
     places: tuple[int, ...]
     task: str
 
     def raw(self, matrix: Matrix) -> Floats:
         """Return what the parent says of each row, shape (rows,): the logit of a probability, or the value."""
-        said = self.model.predict(np.ascontiguousarray(matrix[:, list(self.places)]))
+        said = answers_of(self.model, np.ascontiguousarray(matrix[:, list(self.places)]), {})
         if self.task != "binary":
             return said
         sure = np.clip(said, CERTAIN, 1 - CERTAIN)
@@ -63,10 +63,10 @@ class ResidualModel:
         raw = self._base.raw(matrix)
         if self._correction is not None:
             raw = raw + self._correction(matrix)
-        return answers_of(raw, self._base.task)
+        return from_raw(raw, self._base.task)
 
 
-def answers_of(raw: NDArray[Any], task: str) -> NDArray[Any]:
+def from_raw(raw: NDArray[Any], task: str) -> NDArray[Any]:
     """Return the answers of these raw scores, in their own precision."""
     if task != "binary":
         return raw
@@ -148,9 +148,9 @@ def started(
     probe = probe_rows(matrix, new=fresh)
     base = base_in(files, format=learner.format, trusted=trusted)
     assert base is not None
-    before = base.model.predict(np.ascontiguousarray(probe[:, list(stands)]))
-    after = load(learner.format, files, trusted=trusted).predict(probe)
-    single = answers_of(base.raw(probe).astype(np.float32), task)  # as a booster that is fitted takes it
+    before = answers_of(base.model, np.ascontiguousarray(probe[:, list(stands)]), {})
+    after = answers_of(load(learner.format, files, trusted=trusted), probe, {})
+    single = from_raw(base.raw(probe).astype(np.float32), task)  # as a booster that is fitted takes it
     way = f"starting from the raw score of its {parent.format}, kept whole" + (f", as {why}" if why else "")
     proof = prove(
         CorrectParent(added(parent.encoder, new)), way=way, probe=[probe],
