@@ -265,12 +265,13 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
     from leaven.learners.direct import prefer_direct
     from leaven.learners.direct.xgboost import NativeBooster, XGBoostRefused, library
 
-    found, inputs = library(), inputs_in(files, "xgboost-ubj")
-    # Installed in a way of its own, or not at all; or two models in one; or one that answers several numbers.
-    if found is None or kept_base(files) or inputs.classes:
+    if kept_base(files):  # two models in one
+        return _asked(files, trusted)
+    stored, found, inputs = _stored(files), library(), inputs_in(files, "xgboost-ubj")
+    if found is None or inputs.classes:  # installed in a way of its own, or not at all; or several numbers per row
         return _asked(files, trusted)
     try:
-        booster = NativeBooster(found, _stored(files))
+        booster = NativeBooster(found, stored)
     except XGBoostRefused as error:
         raise ModelDamaged("xgboost-ubj", str(error)) from error
     return prefer_direct(booster, booster.form, inputs)
