@@ -12,11 +12,11 @@ import pytest
 
 from leaven import Feature
 from leaven.cli import main
-from leaven.cli.diff import written_parts
 from leaven.gates import Sane
 from leaven.registry import aliases, loops, snapshots
 from leaven.registry.decisions import Decision, record
 from leaven.registry.snapshots import SnapshotRecord
+from leaven.registry.written import written_parts
 from leaven.storage.control.database import ControlDatabase
 from leaven.training.surgery import Difference, Proof
 from tests.control_databases import a_loop, a_version, migrated

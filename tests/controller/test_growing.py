@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import SGDClassifier
 
 from leaven import Feature
@@ -17,6 +18,7 @@ from leaven.controller.surgery import can_grow
 from leaven.events.source import Span
 from leaven.learners import LightGBM, ScikitLearn, XGBoost
 from leaven.learners.artifact import ModelArtifact
+from leaven.learners.residual import parents_in
 from leaven.loop import Loop
 from leaven.registry.versions import VersionRecord, version, versions
 from leaven.stats.intervals import Interval
@@ -33,7 +35,7 @@ GROWERS = {
     "sgd": ScikitLearn(SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.02), categories="one-hot"),
 }
 EDITED = 10.25
-STATEFUL = Stateful()
+STATEFUL, RESIDUAL = Stateful(), Stateful(grow_by="residual")
 
 
 def a_past_in_which_w_matters(days: int = 25) -> History:
@@ -58,18 +60,33 @@ def edited_in_the_middle(learner: Any, *features: Feature, until: float = 24, pl
     return driver.run(until)
 
 
+def begun_by(before: Any, after: Any, *features: Feature, until: float = 24, plan: Any = RESIDUAL) -> Watched:
+    """As above, with another learner in the new file."""
+    driver = Watched(a_shop(before, X, Z, plan=plan), a_past_in_which_w_matters()).run(EDITED)
+    driver.loop = a_shop(after, *features, plan=plan)
+    driver.parts.loop = lambda name: driver.loop
+    driver.enter(driver.now)
+    return driver.run(until)
+
+
 def grown(driver: Watched) -> list[VersionRecord]:
     with driver.database.read() as connection:
         return [each for each in versions(connection, "shop") if "surgery" in each.lineage]
 
 
-@pytest.mark.parametrize("learner", GROWERS.values(), ids=GROWERS)
-def test_a_champion_is_grown_proven_updated_and_promoted_and_then_answers_better(learner):
-    driver = edited_in_the_middle(learner, Z, W, X)  # in another order as well
+@pytest.mark.parametrize(
+    ("learner", "plan", "operation"),
+    [(GROWERS["xgboost"], STATEFUL, 'AddFeatures(["w"])'), (GROWERS["lightgbm"], STATEFUL, 'AddFeatures(["w"])'),
+     (GROWERS["sgd"], STATEFUL, 'AddFeatures(["w"])'), (GROWERS["xgboost"], RESIDUAL, 'CorrectParent(["w"])'),
+     (GROWERS["lightgbm"], RESIDUAL, 'CorrectParent(["w"])')],
+    ids=["xgboost", "lightgbm", "sgd", "xgboost, residual", "lightgbm, residual"],
+)  # fmt: skip
+def test_a_champion_is_grown_proven_updated_and_promoted_and_then_answers_better(learner, plan, operation):
+    driver = edited_in_the_middle(learner, Z, W, X, plan=plan)  # in another order as well
     (made,) = grown(driver)  # once: later updates continue a model that has the feature
     proof = msgspec.convert(made.lineage["surgery"], Proof)
     assert proof.passed
-    assert proof.operation == 'AddFeatures(["w"])'
+    assert proof.operation == operation
     assert made.mode == "update"
     assert made.refresh in [one.id for one in driver.refreshes() if one.state == "promoted"]
     again = reproduce(driver.parts, driver.loop, made.number)
@@ -77,7 +94,7 @@ def test_a_champion_is_grown_proven_updated_and_promoted_and_then_answers_better
     champion = driver.alias("champion")
     assert champion is not None
     assert champion >= made.number
-    without = Watched(a_shop(learner, X, Z), a_past_in_which_w_matters()).run(24)
+    without = Watched(a_shop(learner, X, Z, plan=plan), a_past_in_which_w_matters()).run(24)
     ours, theirs = (_served_from(each, day(20)) for each in (driver, without))
     assert ours.high < theirs.low
 
@@ -86,6 +103,41 @@ def _served_from(driver: Watched, moment: datetime) -> Interval:
     """Log loss of what was served from a moment on."""
     examples = driver.log.examples(Span(moment, driver.now), driver.loop.label, as_of=driver.now).predicted().mature()
     return METRICS["log_loss"].measure(examples.labels.value, examples.predictions.answer)
+
+
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm"])
+def test_a_booster_goes_on_from_a_champion_of_another_learner_which_it_keeps_whole(name):
+    driver = begun_by(ScikitLearn(HistGradientBoostingClassifier(max_iter=10)), GROWERS[name], X, Z, W, until=20)
+    (made,) = grown(driver)
+    files = ModelArtifact.from_files(driver.parts.artifacts.get(made.artifact)).files
+    assert "base/model/model.skops" in files
+    assert made.format == GROWERS[name].format
+    assert made.refresh in [one.id for one in driver.refreshes() if one.state == "promoted"]
+    assert made.lineage["plan"]["grow_by"] == "residual"
+    whys = " ".join(decision.why for decision in driver.decisions("plan"))
+    assert f"as the kind of model changed from skops to {made.format} and the features gained w (float)" in whys
+    with driver.database.read() as connection:
+        later = [one for one in versions(connection, "shop") if one.parent == made.number]
+    assert later  # what came then continues the two of them
+    assert parents_in(ModelArtifact.from_files(driver.parts.artifacts.get(later[-1].artifact)).files) == 1
+    again = reproduce(driver.parts, driver.loop, made.number)
+    assert again.equal, again.why
+
+
+def test_a_hybrid_plan_keeps_a_champion_whole_and_rebuilds_once_it_cannot_be_corrected(monkeypatch):
+    plan = Hybrid(rebuild=None, rebuild_on=["size"], grow_by="residual")
+    monkeypatch.setattr("leaven.learners.residual.MOST_PARENTS", 1)
+    driver = begun_by(GROWERS["lightgbm"], GROWERS["xgboost"], X, Z, plan=plan, until=16)
+    assert len(grown(driver)) == 1
+    driver.loop = a_shop(GROWERS["xgboost"], X, Z, W, plan=plan)
+    driver.parts.loop = lambda name: driver.loop
+    driver.enter(driver.now)
+    driver.run(22)
+    why = driver.decisions("plan")[-1].why
+    assert (
+        "rebuilt, as the features gained w (float) since the champion, which cannot be corrected: 1 models"
+        in " ".join(decision.why for decision in driver.decisions("plan"))
+    ), why
 
 
 def test_a_hybrid_plan_rebuilds_on_a_new_feature_or_grows_and_says_which():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from leaven.errors import BadDefinition
-from leaven.learners import XGBoost
+from leaven.learners import Function, XGBoost
+from leaven.learners.artifact import ModelArtifact
 from leaven.learners.process import (
     TrainingCancelled,
     TrainingFailed,
@@ -22,6 +23,7 @@ from leaven.learners.process import (
     train_here,
     train_in_process,
 )
+from leaven.learners.residual import started
 from leaven.loopfile import load_loop
 from leaven.training.learner import CannotLearn
 from tests.learners.builders import a_training_set
@@ -241,3 +243,14 @@ def test_labels_between_0_and_1_reach_the_process_as_what_they_are(loop_file):
         train_here(XGBoost(8), replace(soft, soft=False), mode="fit", seed=5)
     with pytest.raises(CannotLearn, match=r"Labels must lie between 0 and 1"):
         train_here(XGBoost(8), replace(soft, label=soft.label + 0.5), mode="fit", seed=5)
+
+
+def test_a_parent_of_two_models_reaches_the_process_with_what_it_may_be_made_of(loop_file):
+    own, data = Function("tests.learners.owned:train", "tests.learners.owned:load"), a_training_set()
+    whole = ModelArtifact(own.format, data.encoder, repr(own), own.fit(data, seed=1))
+    trusted, learner = ("tests.learners.owned:load",), XGBoost(8, update_rounds=3, threads=1)
+    begun, _ = started(learner, whole, task="binary", new=data.encoder, matrix=data.matrix, trusted=trusted)
+    allowed = replace(data, trusted=trusted)
+    made = train_in_process(a_job(loop_file, mode="update", data=allowed, parent=begun), seconds=60, memory_mb=2_000)
+    assert made.files == train_here(learner, allowed, mode="update", parent=begun, seed=5).files
+    assert "base/manifest.json" in made.files

@@ -82,6 +82,31 @@ def test_a_champion_that_cannot_be_continued_is_refused_with_what_to_do(plan):
     assert "plan=Stateless() until" in str(refused.value)
 
 
+def test_a_champion_that_no_longer_fits_is_gone_on_from_as_the_plan_says():
+    grows = a_history(changed="the features gained y (float)", grows=True, corrects=True)
+    both = {plan.grow_by: plan.choose(grows) for plan in (Stateful(), Stateful(grow_by="residual"))}
+    assert {name: choice.grow_by for name, choice in both.items()} == {"surgery": "surgery", "residual": "residual"}
+    assert "is grown first, as the features gained y" in both["surgery"].why
+    assert "is kept whole and corrected by a model beside it, as the features gained y" in both["residual"].why
+    assert Stateful(grow_by="residual").choose(a_history()).grow_by is None  # where it fits it is just continued
+
+
+def test_what_cannot_be_done_names_what_can():
+    corrects = a_history(changed="the features gained y (float)", corrects=True)
+    with pytest.raises(CannotLearn, match=r'it cannot be grown\. Use plan=Stateful\(grow_by="residual"\), which keeps'):
+        Stateful().choose(corrects)
+    grows = a_history(changed="the features gained y (float)", grows=True, barred="3 models stand under it")
+    with pytest.raises(CannotLearn, match=r"and cannot: 3 models .* Use plan=Stateful\(\), which grows it, or plan=Hy"):
+        Stateful(grow_by="residual").choose(grows)
+    anchored = Hybrid(rebuild_on=["gap"], grow_by="residual").choose(grows)
+    assert anchored.mode == "fit"
+    assert "which cannot be corrected: 3 models stand under it" in anchored.why
+    with pytest.raises(BadDefinition, match="no way to grow"):
+        Stateful(grow_by="magic")
+    with pytest.raises(BadDefinition, match="rebuild_on has the schema"):
+        Hybrid(grow_by="residual")
+
+
 def test_every_so_many_updates_one_is_compared():
     told = [Hybrid(compare_every=4).choose(a_history(uncompared=count)).compare for count in range(5)]
     assert told == [False, False, False, True, True]

@@ -48,6 +48,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "Advise": {
         "freshness": ("leaven.cli.freshness", "Measure how much worse a model gets with age, and with fewer rows."),
         "cadence": ("leaven.cli.cadence", "Recommend how often to refresh, by what staleness and a refresh cost."),
+        "iterate": ("leaven.cli.iterate", "Say whether another model or newer data has paid more, by past refreshes."),
     },
     "Act": {
         "retrain": ("leaven.cli.retrain", "Start a refresh now."),

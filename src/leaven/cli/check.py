@@ -11,6 +11,7 @@ import typer
 
 from leaven.cli.findings import Finding, column_findings, outcome_findings, size_findings
 from leaven.cli.guess import guess_times
+from leaven.cli.offers import champion_findings
 from leaven.cli.output import DONE, NO, AsJson, Home, emit
 from leaven.cli.parity import Parity, compare_served, parity_findings
 from leaven.cli.rehearsal import rehearse_alone, rehearse_on
@@ -83,6 +84,7 @@ def check(
             found = list(_on_data(loop, sample, time=time, label_time=label_time))
     if compared is not None:
         found += parity_findings(compared)
+    found += champion_findings(loop, home)
     ok = not any(finding.level == "problem" for finding in found)
     checked = Checked(ok, loop.name, loop.digest, repr(loop), found, compared)
     emit(checked, as_json=as_json, human=lambda console: _show(console, checked, loop))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from leaven.cli.control import cause_of, measured, moment, reading
 from leaven.cli.output import AsJson, Home, emit
 from leaven.cli.show import Story, story_of
 from leaven.registry import aliases, loops
+from leaven.registry.written import part_of, written_parts
 
 app = typer.Typer()
 
@@ -62,33 +62,8 @@ def differences(a: Story, b: Story) -> list[Difference]:
     for part, theirs, ours in parts:
         names = dict.fromkeys([*theirs, *ours])
         pairs = [(name, theirs.get(name), ours.get(name)) for name in names]
-        found += [Difference(part, _label(name), one, other) for name, one, other in pairs if one != other]
+        found += [Difference(part, part_of(name), one, other) for name, one, other in pairs if one != other]
     return found
-
-
-def written_parts(definition: str | None) -> dict[str, str]:
-    """Return the arguments of a definition as they are written, by name; the items of a list one by one.
-
-    `Loop("a", unit="u", gates=[Sane()])` gives `{"unit": '"u"', "gates\\0Sane()": "Sane()"}`: an item that both
-    versions have is the same however the list around it changed.
-    """
-    if definition is None:
-        return {}
-    call = ast.parse(definition, mode="eval").body
-    if not isinstance(call, ast.Call):
-        return {"definition": definition}
-    parts: dict[str, str] = {}
-    for keyword in call.keywords:
-        if isinstance(keyword.value, ast.List):
-            items = [ast.get_source_segment(definition, item) or "" for item in keyword.value.elts]
-            parts |= {f"{keyword.arg}\0{item}": item for item in items}
-        else:
-            parts[str(keyword.arg)] = ast.get_source_segment(definition, keyword.value) or ""
-    return parts
-
-
-def _label(name: str) -> str:
-    return name.partition("\0")[0]
 
 
 def _identity(story: Story) -> dict[str, Any]:
@@ -111,8 +86,11 @@ def _snapshot(story: Story) -> dict[str, Any]:
 
 
 def _training(story: Story) -> Mapping[str, Any]:
-    training = story.version.lineage.get("training")
-    return training if isinstance(training, dict) else {}
+    lineage = story.version.lineage
+    training = lineage.get("training")
+    how = {"plan": lineage.get("plan", {}).get("why"), "surgery": lineage.get("surgery", {}).get("operation"),
+           "teacher": lineage.get("teacher")}  # fmt: skip
+    return (training if isinstance(training, dict) else {}) | {name: told for name, told in how.items() if told}
 
 
 def _show(console: Console, a: Story, b: Story, found: list[Difference]) -> None:

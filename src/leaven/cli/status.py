@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -11,8 +12,11 @@ import typer
 from leaven.cli.output import AsJson, Home, emit
 from leaven.cli.people import app_at
 from leaven.controller import state
+from leaven.controller.offering import Offer, offer
 from leaven.duration import instant
+from leaven.errors import LeavenError
 from leaven.experiments.trial import Trial, steps_of
+from leaven.loopfile import load_loop
 from leaven.registry import aliases, decisions, loops, routing
 
 if TYPE_CHECKING:
@@ -55,7 +59,7 @@ def _loop(installed: App, name: str) -> dict[str, Any]:
         last = state.latest_refreshes(connection, name, limit=1)
         recent = decisions.decisions(connection, name, limit=3)
         named = aliases.aliases(connection, name)
-    log = installed.source(name)
+    log, (offered, unread) = installed.source(name), _offer(installed, record)
     return {
         "name": name,
         "paused": record.paused,
@@ -63,6 +67,8 @@ def _loop(installed: App, name: str) -> dict[str, Any]:
         "looked_at": _time(record.looked_at),
         "aliases": named,
         "routes": None if table is None else _routes(table),
+        "offer": offered,
+        "file_error": unread,
         "refresh": None if refresh is None else _refresh(refresh),
         "trial": None if trial is None else _trial(installed, name, trial),
         "last_refresh": None if not last else _refresh(last[0]),
@@ -70,6 +76,19 @@ def _loop(installed: App, name: str) -> dict[str, Any]:
         "decisions": [{"at": _time(one.at), "kind": one.kind, "outcome": one.outcome, "version": one.version,
                        "why": one.why, "by": one.by, "id": one.id} for one in recent],
     }  # fmt: skip
+
+
+def _offer(installed: App, record: loops.LoopRecord) -> tuple[Offer | None, str]:
+    """What is to become of a champion that the loop's file, as it is now, no longer fits; or why the file says nothing.
+
+    The file is only read: an edit takes effect with the controller.
+    """
+    try:
+        loop = load_loop(Path(record.path), name=record.name)
+        with installed.database.read() as connection:
+            return offer(connection, installed.artifacts, loop, now=installed.clock.now()), ""
+    except (LeavenError, OSError) as error:
+        return None, str(error)
 
 
 def _routes(table: Any) -> dict[str, Any]:
@@ -132,6 +151,10 @@ def _show_loop(loop: dict[str, Any], out: Console) -> None:
     else:
         arms = ", ".join(f"{arm} {kept['version']} ({kept['share']:.1%})" for arm, kept in routes["arms"].items())
         out.print(f"  serves      {arms}; table {routes['revision']}")
+    if loop["offer"] is not None:
+        out.print(f"  changed     {loop['offer']}", soft_wrap=True)
+    if loop["file_error"]:
+        out.print(f"  file        cannot be read: {loop['file_error']}", soft_wrap=True)
     for what in ("trial", "refresh", "last_refresh"):
         shown = _line(what, loop[what])
         if shown and not (what == "last_refresh" and loop["refresh"]):

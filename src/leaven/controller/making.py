@@ -19,12 +19,15 @@ from leaven.duration import instant
 from leaven.events.columns import Examples, column_time
 from leaven.gates.forgetting import row_loss_metric
 from leaven.learners.artifact import ModelArtifact, load_artifact
+from leaven.learners.growing import with_proof
+from leaven.learners.residual import started
 from leaven.loop import Loop
 from leaven.registry import snapshots, versions
 from leaven.stats.answers import given
 from leaven.stats.intervals import mean_interval
 from leaven.stats.metrics import METRICS
 from leaven.stats.moments import moments, unit_means
+from leaven.training.distilling import mixed_labels
 from leaven.training.learner import CannotLearn, training_set
 from leaven.training.plans import Choice, Mode
 from leaven.training.rebuilding import Compared, relative_gap, taken_of
@@ -52,7 +55,10 @@ def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Cancelled) -
     examples = read_snapshot(snapshot, parts.source(loop.name), loop.label)
     parent = artifact_of(parts, loop, payload["parent"]) if payload["mode"] == "update" else None
     label = relabelled(parts, loop, payload, examples)
-    made = make(parts, loop, examples, mode=payload["mode"], parent=parent, label=label, cancelled=cancelled)
+    residual = payload["plan"].get("grow_by") == "residual"
+    made = make(
+        parts, loop, examples, mode=payload["mode"], parent=parent, label=label, residual=residual, cancelled=cancelled
+    )
     added: Payload = {}
     if payload.get("scratch"):
         made, added = _compared(parts, loop, payload, made, cancelled=cancelled)
@@ -65,31 +71,42 @@ def train(parts: Parts, loop: Loop, payload: Payload, *, cancelled: Cancelled) -
 
 def make(
     parts: Parts, loop: Loop, examples: Examples, *, mode: Mode, parent: ModelArtifact | None, label: Floats,
-    cancelled: Cancelled,
+    cancelled: Cancelled, residual: bool = False,
 ) -> Made:  # fmt: skip
-    """Return the model that `examples` make, fitted from scratch or continued from `parent`."""
+    """Return the model that `examples` make, fitted from scratch, continued from `parent`, or as its `residual`."""
     onwards = None if parent is None else parent.encoder
     soft = loop.label.task == "binary" and label is not examples.labels.value
-    data = training_set(loop.schema, examples.predictions.features, label, parent=onwards, soft=soft)
-    outcome = parts.train(loop, data, mode=mode, parent=None if parent is None else parent.files, cancelled=cancelled)
+    data = training_set(
+        loop.schema, examples.predictions.features, label, parent=onwards, soft=soft, trusted=parts.trusted
+    )
+    before, proof = (None if parent is None else parent.files), None
+    if parent is not None and residual:
+        before, proof = started(
+            loop.learner, parent, task=loop.label.task, new=data.encoder, matrix=data.matrix, trusted=parts.trusted
+        )
+    outcome = parts.train(loop, data, mode=mode, parent=before, cancelled=cancelled)
+    files = with_proof(outcome.files, proof)
     cost = {
         "rows": len(examples), "cpu_seconds": outcome.cpu_seconds, "wall_seconds": outcome.wall_seconds,
         "peak_memory_mb": outcome.peak_memory_mb,
     }  # fmt: skip
-    made = ModelArtifact(outcome.format, data.encoder, repr(loop.learner), outcome.files, outcome.libraries)
+    made = ModelArtifact(outcome.format, data.encoder, repr(loop.learner), files, outcome.libraries)
     return Made(made, cost)
 
 
 def relabelled(parts: Parts, loop: Loop, facts: Mapping[str, Any], examples: Examples) -> Floats:
-    """Return the labels to learn from: the stored ones, or, of replayed older rows, the parent's answers.
+    """Return the labels to learn from: the stored ones, or of replayed older rows the parent's answers, or a mixture.
 
     Args:
         parts: What to work with.
         loop: Whose rows these are.
-        facts: `parent`, `replayed`, `new_since` and `plan` of the refresh, or of a version's lineage.
+        facts: `parent`, `replayed`, `new_since`, `teacher` and `plan` of the refresh, or of a version's lineage.
         examples: The rows of the snapshot.
     """
     label: Floats = examples.labels.value
+    if facts.get("teacher") is not None:
+        answers = parts.model(loop.name, facts["teacher"]).answer(examples.predictions.features)
+        return mixed_labels(label, answers, weight=facts["plan"]["distil"])
     if not facts.get("replayed") or facts.get("plan", {}).get("replay_labels") != "model":
         return label
     older = examples.predictions.at < column_time(instant(facts["new_since"]))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from leaven.controller.parts import Parts
 from leaven.controller.results import Payload, StepResult
-from leaven.controller.surgery import can_grow
+from leaven.controller.surgery import can_grow, why_not_corrected
 from leaven.curation.snapshot import Snapshot, define_snapshot, read_snapshot, taken
 from leaven.curation.windows import Part
 from leaven.duration import instant
@@ -27,6 +27,7 @@ from leaven.registry.decisions import Decision, record
 from leaven.registry.snapshots import SnapshotRecord
 from leaven.registry.versions import VersionRecord
 from leaven.stats.intervals import Interval
+from leaven.training.distilling import Distill
 from leaven.training.encoding import Encoder
 from leaven.training.plans import Choice, Mode, PlanHistory, Stateless
 
@@ -35,8 +36,8 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
     """Choose the examples; `nothing` where there are none to learn from.
 
     Adds `snapshot`, `rows`, `mode`, `parent`, `plan` (what was chosen and why), `learnt` (the new rows of all snapshots
-    that the version continues), `replayed` (older rows that are shown again) and, where a model from scratch is to be
-    fitted beside an update, `scratch`: its snapshot.
+    that the version continues), `replayed` (older rows that are shown again), `teacher` (a version whose answers are
+    learnt) and, where a model from scratch is to be fitted beside an update, `scratch`: its snapshot.
 
     Raises:
         CannotLearn: the champion cannot be continued, and the plan does nothing else.
@@ -73,6 +74,7 @@ def take_snapshot(parts: Parts, loop: Loop, payload: Payload) -> StepResult:
         "updates": history.updates,
     }  # fmt: skip
     added |= {"replayed": replayed, "new_since": taking.new_since} if replayed else {}
+    added |= {"teacher": history.teacher} if choice.distil else {}
     return StepResult("done", payload | added | ({} if beside is None else {"scratch": beside.id}))
 
 
@@ -133,7 +135,10 @@ def _history(
     connection: Connection, parts: Parts, loop: Loop, parent: VersionRecord | None, own: Sequence[int], *, now: datetime
 ) -> PlanHistory:
     """What a plan may know of the versions so far; the champion's files are read where the plan has a choice."""
-    if parent is None or parent.format == ENDPOINT:
+    trained = parent is not None and parent.format != ENDPOINT
+    if isinstance(loop.plan, Distill):
+        return PlanHistory(now, trained, teacher=_teacher(connection, loop, loop.plan))
+    if parent is None or not trained:
         return PlanHistory(now, has_parent=False)
     if isinstance(loop.plan, Stateless):
         return PlanHistory(now, has_parent=True)
@@ -141,13 +146,21 @@ def _history(
     artifact = ModelArtifact.from_files(files)
     made = versions.versions(connection, loop.name)
     root = next(version for version in made if version.number == own[-1])
+    barred = why_not_corrected(loop, artifact)
     return PlanHistory(
         now, True, _as_of(connection, root), len(own) - 1, _uncompared(made),
         changed=changes(artifact.encoder, loop.schema, artifact.format, loop.learner.format),
-        grows=can_grow(loop, artifact.encoder, artifact.format),
+        grows=can_grow(loop, artifact.encoder, artifact.format), corrects=not barred, barred=barred,
         model_bytes=sum(len(content) for content in files.values()),
         gap=_latest_gap([version for version in made if version.number > root.number]),
     )  # fmt: skip
+
+
+def _teacher(connection: Connection, loop: Loop, plan: Distill) -> int | None:
+    """The version that a plan names; None where there is none of its alias yet."""
+    if plan.teacher.isdigit():
+        return aliases.resolve(connection, loop.name, plan.teacher)
+    return aliases.alias(connection, loop.name, plan.teacher)
 
 
 def _as_of(connection: Connection, version: VersionRecord) -> datetime:
@@ -176,13 +189,12 @@ def changes(encoder: Encoder, schema: Schema, format_then: str, format_now: str)
     """Return in what a loop no longer fits a model, in words; empty where it does."""
     old = [(name, kind) for name, kind, _ in encoder.features]
     new = [(name, kind) for name, kind, _ in schema.features]
-    if format_then != format_now:
-        return f"the kind of model changed from {format_then} to {format_now}"
+    kind = f"the kind of model changed from {format_then} to {format_now}" if format_then != format_now else ""
     if old == new:
-        return ""
+        return kind
     gone, come = ([f"{n} ({t})" for n, t in a if (n, t) not in b] for a, b in ((old, new), (new, old)))
     told = [f"{verb} {', '.join(names)}" for verb, names in (("lost", gone), ("gained", come)) if names]
-    return f"the features {' and '.join(told) or 'changed their order'}"
+    return f"{kind}{' and ' if kind else ''}the features {' and '.join(told) or 'changed their order'}"
 
 
 def _decision(loop: Loop, payload: Payload, history: PlanHistory, choice: Choice) -> Decision:

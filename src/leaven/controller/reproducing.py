@@ -65,7 +65,10 @@ def reproduce(parts: Parts, loop: Loop, number: int, *, cancelled: Callable[[], 
     examples = read_snapshot(snapshot, parts.source(loop.name), loop.label)
     onwards = artifact_of(parts, loop, parent.number) if parent is not None and version.mode == "update" else None
     label = relabelled(parts, loop, version.lineage | {"parent": version.parent}, examples)
-    made = make(parts, loop, examples, mode=version.mode, parent=onwards, label=label, cancelled=cancelled)
+    residual = version.lineage.get("plan", {}).get("grow_by") == "residual"
+    made = make(
+        parts, loop, examples, mode=version.mode, parent=onwards, label=label, residual=residual, cancelled=cancelled
+    )
     columns = examples.predictions.features
     then, now = (
         load_artifact(each.to_files(), trusted=parts.trusted).answer(columns) for each in (recorded, made.artifact)

@@ -87,7 +87,7 @@ def register(parts: Parts, loop: Loop, payload: Payload, *, now: datetime) -> St
 
 _KEPT = (
     "cause", "training", "rows", "served", "learnt", "snapshot", "plan", "replayed", "new_since", "compared",
-    "not_compared", "environment", "surgery",
+    "not_compared", "environment", "surgery", "teacher",
 )  # fmt: skip
 
 

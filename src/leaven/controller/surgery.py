@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from leaven.learners import residual
+from leaven.learners.artifact import ModelArtifact
 from leaven.learners.growing import proof_in
 from leaven.loop import Loop
 from leaven.training.encoding import Encoder
@@ -27,3 +29,20 @@ def can_grow(loop: Loop, encoder: Encoder, format: str) -> bool:
     now = {(name, kind) for name, kind, _ in loop.schema.features}
     kept = {(name, kind) for name, kind, _ in encoder.features} <= now
     return kept and format == loop.learner.format and isinstance(loop.learner, Grows) and loop.learner.grows
+
+
+def why_not_corrected(loop: Loop, champion: ModelArtifact) -> str:
+    """Return in words why no model of the loop's learner can start from the champion's answers; empty where one can.
+
+    One can where nothing that the champion takes is gone or has another type, whatever learner made it.
+    """
+    gone = gone_from(loop, champion)
+    if gone:
+        return f"it takes {', '.join(gone)}, which the loop no longer has"
+    return residual.why_not(loop.learner, champion)
+
+
+def gone_from(loop: Loop, champion: ModelArtifact) -> list[str]:
+    """Return what a champion takes and its loop no longer has, each feature with its type."""
+    now = {(name, kind) for name, kind, _ in loop.schema.features}
+    return [f"{name} ({kind})" for name, kind, _ in champion.encoder.features if (name, kind) not in now]

@@ -39,6 +39,7 @@ class JobSheet(msgspec.Struct, frozen=True):
     seed: int
     encoder: Encoder
     soft: bool = False  # whether labels of a binary task may lie between 0 and 1
+    trusted: tuple[str, ...] = ()  # types of the owner's own that a model under the parent may be made of
 
 
 class ResultSheet(msgspec.Struct, frozen=True):
@@ -103,7 +104,8 @@ def _done(folder: Path) -> ResultSheet:
         raise BadDefinition(sheet.loop_file, what, "Restart the controller, so that it runs the file as it is now.")
     with np.load(folder / DATA_FILE, allow_pickle=False) as rows:
         matrix, label = rows["matrix"], rows["label"]
-    data = TrainingSet(matrix, label, sheet.encoder, loop.schema, sheet.soft, read_texts(folder))
+    texts = read_texts(folder)
+    data = TrainingSet(matrix, label, sheet.encoder, loop.schema, sheet.soft, texts, sheet.trusted)
     parent = read_folder(folder / PARENT_FOLDER) if sheet.mode == "update" else None
     files = fit_or_update(loop.learner, data, mode=sheet.mode, parent=parent, seed=sheet.seed)
     write_folder(folder / MODEL_FOLDER, files)
@@ -117,15 +119,18 @@ def read_texts(folder: Path) -> Texts:
 
 
 def write_folder(folder: Path, files: Files) -> None:
-    """Write `files` into a new folder."""
+    """Write `files` into a new folder, and into folders below it as their names say."""
     folder.mkdir()
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def read_folder(folder: Path) -> Files:
-    """Return the files of a folder by name; none if there is no folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    """Return the files of a folder, and of those below it, by name; none if there is no folder."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def _end_with_parent() -> None:

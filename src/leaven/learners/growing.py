@@ -1,17 +1,20 @@
 """A loop takes features that its champion does not know: how does the champion go on, all the same?
 
 Before the update, the parent is grown: it is given the new inputs without being trained, and must prove on the newest
-rows that it answers as before. The proof is kept beside the new version's files.
+rows that it answers as before. The proof is kept beside the new version's files. A parent whose text is not known is
+kept whole, and a new model starts from its answers (`leaven.learners.residual`).
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from leaven.learners.artifact import ModelArtifact
 from leaven.learners.guards import INPUTS_FILE, Inputs, feature_change, inputs_in
+from leaven.learners.residual import started
 from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
-from leaven.training.surgery import Grows, Proof, places, probe_rows, proven
+from leaven.training.surgery import Grows, Proof, UnknownText, places, probe_rows, proven
 
 PROOF_FILE = "surgery.json"
 
@@ -22,7 +25,7 @@ def grown_parent(learner: Learner, parent: Files, data: TrainingSet) -> tuple[Fi
     A parent that takes a feature that is gone or has another type is returned as it is: the update will refuse it.
 
     Raises:
-        CannotLearn: the learner cannot grow this model.
+        CannotLearn: the learner cannot grow this model, nor start from it.
         NotProven: the grown model answers something else.
         ModelDamaged: the parent's description cannot be read.
     """
@@ -39,7 +42,15 @@ def grown_parent(learner: Learner, parent: Files, data: TrainingSet) -> tuple[Fi
     old = _encoder(inputs, data.encoder)
     kept = set(places(type(learner).__name__, old, data.encoder))
     new = [index for index in range(len(now)) if index not in kept]
-    files, proof = learner.grow(parent, old=old, new=data.encoder, probe=probe_rows(data.matrix, new=new))
+    probe = probe_rows(data.matrix, new=new)
+    try:
+        files, proof = learner.grow(parent, old=old, new=data.encoder, probe=probe, trusted=data.trusted)
+    except UnknownText as unknown:
+        whole = ModelArtifact(learner.format, old, repr(learner), parent)
+        return started(
+            learner, whole, task=data.schema.task, new=data.encoder, matrix=data.matrix, trusted=data.trusted,
+            why=unknown.why,
+        )  # fmt: skip
     return files, proven(proof)
 
 

@@ -60,15 +60,14 @@ def inputs_of(data: TrainingSet, *, made_by: str, content: bytes | None = None) 
         made_by: What must be the same for the model to be continued.
         content: The model's own file, if `whole_file` is to find any damage to it.
     """
-    categories = {name: (len(known), _digest(known)) for name, known in data.encoder.categories.items()}
-    return Inputs(
-        data.schema.task,
-        _name_and_type(data.encoder),
-        categories,
-        made_by,
-        data.encoder.classes,
-        "" if content is None else _sha256(content),
-    )
+    return inputs_for(data.encoder, task=data.schema.task, made_by=made_by, content=content)
+
+
+def inputs_for(encoder: Encoder, *, task: str, made_by: str, content: bytes | None = None) -> Inputs:
+    """Return the description of a model that takes what `encoder` gives; the rest is as of `inputs_of`."""
+    categories = {name: (len(known), _digest(known)) for name, known in encoder.categories.items()}
+    sealed = "" if content is None else _sha256(content)
+    return Inputs(task, _name_and_type(encoder), categories, made_by, encoder.classes, sealed)
 
 
 def widened(inputs: Inputs, encoder: Encoder, *, content: bytes | None = None) -> Inputs:

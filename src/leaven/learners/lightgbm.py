@@ -7,6 +7,9 @@ leaf becomes `decay · old + (1 - decay) · new`.
 LightGBM checks neither the names nor the order of columns when it continues a model, codes categories anew, takes
 another objective, returns the parent unchanged where no leaf can be filled, and ends the process on a damaged file.
 Each of these is refused here.
+
+It lets a model start either from trees (`init_model`) or from numbers (`init_score`). A model that corrects a parent of
+another kind needs both once it goes on, so there the parent's numbers are part of the objective.
 """
 
 from __future__ import annotations
@@ -28,11 +31,13 @@ from leaven.learners.guards import (
     check_prefix,
     check_rows,
     check_takes,
+    inputs_for,
     inputs_in,
     inputs_of,
     whole_file,
     widened,
 )
+from leaven.learners.residual import Base, ResidualModel, base_in, from_raw, kept_base
 from leaven.learners.surgery_lightgbm import with_columns
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
@@ -42,6 +47,7 @@ from leaven.values import value
 FORMAT = "lightgbm-text"
 _MODEL_FILE = "model.txt"
 _OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
+_OWN = "custom"  # what a text says of an objective that is a function
 _PROBE_ROWS = 256
 _FRESH = "Fit a version from scratch instead."
 
@@ -126,23 +132,41 @@ class LightGBM:
             ModelDamaged: the parent's file is not what was stored.
         """
         check_rows("LightGBM", data)
-        check_continues("LightGBM", parent, data, made_by=_made_by(data))
-        old = booster_in(parent)
-        _check_own_words(old, data)
-        booster = (self._continued if self.update_by == "continue" else self._refitted)(old, data, seed)
-        return self._files(booster, data)
+        check_continues("LightGBM", parent, data, made_by=_made_by(data.schema.task, data.encoder))
+        base = base_in(parent, format=FORMAT, trusted=data.trusted)
+        old = booster_in(parent) if base is None or _MODEL_FILE in parent else None
+        if old is not None:
+            _check_own_words(old, data, objective=_OWN if base is not None else _OBJECTIVES[data.schema.task])
+        if self.update_by == "continue":
+            return {**self._files(self._continued(old, base, data, seed), data), **kept_base(parent)}
+        if base is not None:
+            why = 'update_by="refit" would leave alone the model that the parent starts from'
+            raise CannotLearn("LightGBM", why, f'Use update_by="continue". {_FRESH}')
+        return self._files(self._refitted(old, data, seed), data)
+
+    @property
+    def corrects(self) -> bool:
+        """Where updates append trees: there are none yet whose leaves could be moved."""
+        return self.update_by == "continue"
+
+    def start(self, encoder: Encoder, *, task: str) -> Files:
+        """Return a model without trees, which takes what `encoder` gives, for `update` to go on from."""
+        return {INPUTS_FILE: inputs_for(encoder, task=task, made_by=_made_by(task, encoder)).to_bytes()}
 
     @property
     def grows(self) -> bool:
         """Where updates append trees: leaves that are moved would never look at a new column."""
         return self.update_by == "continue"
 
-    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+    def grow(
+        self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix, trusted: Collection[str] = ()
+    ) -> tuple[Files, Proof]:
         """Return the parent's model with the columns of `new` in its text, and the proof that it answers as before.
 
         Raises:
-            CannotLearn: the parent does not take `old`, or `new` does not hold all of it; updates would never use a
-                new column; or the text is of a version that was not tested.
+            UnknownText: the text is of a version that was not tested.
+            CannotLearn: the parent does not take `old`, or `new` does not hold all of it; or updates would never use a
+                new column.
             ModelDamaged: the parent's file is not what was stored.
             NotProven: the grown model answers something else.
         """
@@ -152,25 +176,29 @@ class LightGBM:
         inputs, stands = check_takes("LightGBM", parent, old), places("LightGBM", old, new)
         stored = bytes(whole_file(parent, _MODEL_FILE, FORMAT)).decode()
         text = with_columns(stored, names=_columns(new), places=stands).encode()
-        grown = {_MODEL_FILE: text, INPUTS_FILE: widened(inputs, new, content=text).to_bytes()}
-        before = _answers(booster_in(parent), np.ascontiguousarray(probe[:, list(stands)]))
-        after = _answers(booster_in(grown), probe)
+        grown = {_MODEL_FILE: text, INPUTS_FILE: widened(inputs, new, content=text).to_bytes(), **kept_base(parent)}
+        before = _asked(parent, trusted).predict(np.ascontiguousarray(probe[:, list(stands)]))
+        after = _asked(grown, trusted).predict(probe)
         proof = prove(change(old, new), way="its text", probe=[probe], answers={"float64": (before, after)})
         return grown, proven(proof)
 
-    def _continued(self, old: Any, data: TrainingSet, seed: int) -> Any:
-        """The parent's trees as they are, and more."""
-        had = _rounds(old)
+    def _continued(self, old: Any | None, base: Base | None, data: TrainingSet, seed: int) -> Any:
+        """The parent's trees as they are, and more; those of a model that starts from `base` correct that."""
+        had = 0 if old is None else _rounds(old)
         if had + self.update_rounds > self.max_rounds:
             why = f"an update would make {had + self.update_rounds} trees, more than max_rounds={self.max_rounds}"
             raise CannotLearn("LightGBM", why, "Fit a version from scratch, or raise max_rounds.")
         parameters = self._parameters(data, seed)
-        booster = _library().train(parameters, _rows(data, parameters), self.update_rounds, init_model=old)
+        rows = _rows(data, parameters)
+        if base is not None:
+            parameters |= {"objective": _correcting(base.raw(data.matrix), data)}
+        booster = _library().train(parameters, rows, self.update_rounds, init_model=old)
         if _rounds(booster) <= had:  # LightGBM only warns, and gives the parent back
             why = f"no split of the {len(data.label)} rows leaves {self.min_child_samples} on both sides and helps"
             raise CannotLearn("LightGBM", why, "Wait for more labels, or lower min_child_samples.")
-        probe = data.matrix[:_PROBE_ROWS]
-        check_prefix("LightGBM", before=_answers(old, probe), after=_answers(booster, probe, trees=had))
+        if old is not None:
+            probe = data.matrix[:_PROBE_ROWS]
+            check_prefix("LightGBM", before=_answers(old, probe), after=_answers(booster, probe, trees=had))
         return booster
 
     def _refitted(self, old: Any, data: TrainingSet, seed: int) -> Any:
@@ -204,7 +232,8 @@ class LightGBM:
     def _files(self, booster: Any, data: TrainingSet) -> Files:
         # All trees, by -1: the library's own choice would leave out what comes after an early-stopped best one.
         text = booster.model_to_string(num_iteration=-1).encode()
-        return {_MODEL_FILE: text, INPUTS_FILE: inputs_of(data, made_by=_made_by(data), content=text).to_bytes()}
+        inputs = inputs_of(data, made_by=_made_by(data.schema.task, data.encoder), content=text)
+        return {_MODEL_FILE: text, INPUTS_FILE: inputs.to_bytes()}
 
 
 class LightGBMModel:
@@ -219,18 +248,20 @@ class LightGBMModel:
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
-    """Return the model in `files`; the format holds data only, so nothing needs to be `trusted`.
+    """Return the model in `files`; the format holds data only, so nothing but a parent under it needs to be `trusted`.
 
     It is asked without LightGBM's Python package where its library is found (`leaven.learners.direct.lightgbm`).
 
     Raises:
         ModelDamaged: the files are incomplete or unreadable.
+        leaven.learners.scikit_learn.UntrustedTypes: the parent that it starts from is made of types that were not
+            named.
     """
     from leaven.learners.direct.lightgbm import LightGBMRefused, NativeLightGBM, library
 
     found = library()
-    if found is None:  # installed in a way of its own, or not at all
-        return LightGBMModel(booster_in(files))
+    if found is None or kept_base(files):  # installed in a way of its own, or not at all; or two models in one
+        return _asked(files, trusted)
     try:
         classes = len(inputs_in(files, FORMAT).classes)
         return NativeLightGBM(found, bytes(whole_file(files, _MODEL_FILE, FORMAT)), classes=classes)
@@ -247,9 +278,31 @@ def _library() -> Any:
     return lightgbm
 
 
-def _made_by(data: TrainingSet) -> str:
-    classes = f" {len(data.encoder.classes)}" if data.encoder.classes else ""
-    return f"LightGBM {_OBJECTIVES[data.schema.task]}{classes}"
+def _asked(files: Files, trusted: Collection[str]) -> Model:
+    """The model as the package answers it, and the parent that it starts from with it."""
+    base = base_in(files, format=FORMAT, trusted=trusted)
+    if base is None:
+        return LightGBMModel(booster_in(files))
+    if _MODEL_FILE not in files:  # not trained yet
+        return ResidualModel(base, None)
+    booster = booster_in(files)
+    return ResidualModel(base, lambda matrix: _answers(booster, matrix))  # its objective makes no probability of it
+
+
+def _correcting(start: NDArray[np.float64], data: TrainingSet) -> Any:
+    """The loss of this label, as the library has it, of rows whose raw scores begin at `start`."""
+    label, task = data.label, data.schema.task
+
+    def gradients(raw: NDArray[np.float64], _: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        answers = from_raw(start + raw, task)
+        return answers - label, answers * (1 - answers) if task == "binary" else np.ones(len(label))
+
+    return gradients
+
+
+def _made_by(task: str, encoder: Encoder) -> str:
+    classes = f" {len(encoder.classes)}" if encoder.classes else ""
+    return f"LightGBM {_OBJECTIVES[task]}{classes}"
 
 
 def _rounds(booster: Any) -> int:
@@ -292,15 +345,16 @@ def booster_in(files: Files) -> Any:
         raise ModelDamaged(FORMAT, str(error).splitlines()[0]) from error
 
 
-def _check_own_words(old: Any, data: TrainingSet) -> None:
+def _check_own_words(old: Any, data: TrainingSet, *, objective: str) -> None:
     """The parent's own text must say what its description says: LightGBM itself compares neither."""
     if old.feature_name() != _columns(data.encoder):
         why = f"the parent's own columns are {', '.join(old.feature_name())}, not {', '.join(_columns(data.encoder))}"
         raise CannotLearn("LightGBM", why, _FRESH)
-    found = next((line for line in old.model_to_string(num_iteration=1).splitlines() if "objective=" in line), "none")
-    objective = found.removeprefix("objective=").split(" ")[0]
-    if objective != _OBJECTIVES[data.schema.task]:
-        why = f"the parent's objective is {objective}, this label needs {_OBJECTIVES[data.schema.task]}"
+    lines = old.model_to_string(num_iteration=1).splitlines()
+    found = next((line for line in lines if line.startswith("objective=")), _OWN)
+    own = found.removeprefix("objective=").split(" ")[0]
+    if own != objective:
+        why = f"the parent's objective is {own}, this label needs {objective}"
         raise CannotLearn("LightGBM", why, _FRESH)
 
 

@@ -188,7 +188,7 @@ def train_here(
 
 def _write_job(place: Path, job: TrainingJob) -> None:
     file = str(job.loop_file.absolute())
-    sheet = JobSheet(file, job.loop, job.digest, job.mode, job.seed, job.data.encoder, job.data.soft)
+    sheet = JobSheet(file, job.loop, job.digest, job.mode, job.seed, job.data.encoder, job.data.soft, job.data.trusted)
     (place / JOB_FILE).write_bytes(msgspec.json.encode(sheet))
     np.savez(place / DATA_FILE, matrix=job.data.matrix, label=job.data.label)
     texts = {name: column.tolist() for name, column in job.data.texts.items()}

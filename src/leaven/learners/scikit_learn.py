@@ -217,7 +217,9 @@ class ScikitLearn:
         """Where the estimator is a linear one that goes on by `partial_fit`, behind one-hot categories."""
         return self.stateful and can_grow(self.estimator, self.categories)
 
-    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+    def grow(
+        self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix, trusted: Collection[str] = ()
+    ) -> tuple[Files, Proof]:
         """Return the parent's model with the columns of `new` at weights of zero, and the proof.
 
         Raises:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaven.training.learner import CannotLearn
+from leaven.training.surgery import UnknownText
 
 TESTED = ("v4",)  # versions of the text; 4.5 and 4.7 of the library, tested, write this one
-_FRESH = "Fit a version from scratch instead."
 _END = "end of trees"
 
 
@@ -27,14 +26,14 @@ def with_columns(text: str, *, names: Sequence[str], places: Sequence[int]) -> s
         places: Where the columns that it takes already stand among these.
 
     Raises:
-        CannotLearn: the text is of another version, or does not look as that version's does.
+        UnknownText: the text is of another version, or does not look as that version's does.
     """
     head, *trees = text.split("\nTree=")
     if not trees:
-        raise CannotLearn("LightGBM", "the model has no trees", _FRESH)
+        raise UnknownText("LightGBM", "the model has no trees")
     last, end, tail = trees[-1].partition(_END)
     if not end:
-        raise CannotLearn("LightGBM", "the model's text has no end of trees", _FRESH)
+        raise UnknownText("LightGBM", "the model's text has no end of trees")
     whole = (*(f"{body}\n" for body in trees[:-1]), last)  # with the line's end at which the text was cut
     changed = [_tree(f"Tree={body}", places) for body in whole]
     sizes = " ".join(str(len(one.encode())) for one in changed)
@@ -45,11 +44,11 @@ def _head(head: str, names: Sequence[str], places: Sequence[int], sizes: str) ->
     facts = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
     if facts.get("version") not in TESTED:
         what = f"the model's text is of version {facts.get('version')}, and only {', '.join(TESTED)} was tested"
-        raise CannotLearn("LightGBM", what, _FRESH)
+        raise UnknownText("LightGBM", what)
     held = facts.get("feature_infos", "").split(" ")
     unknown = {"monotone_constraints", "linear_tree"} & facts.keys()
     if len(held) != len(places) or unknown:
-        raise CannotLearn("LightGBM", f"the model's text has {len(held)} columns {' and '.join(unknown)}", _FRESH)
+        raise UnknownText("LightGBM", f"the model's text has {len(held)} columns {' and '.join(unknown)}")
     infos = ["none"] * len(names)  # what the library itself says of a column that was never split
     for info, place in zip(held, places, strict=True):
         infos[place] = info

@@ -22,24 +22,17 @@ from leaven.learners.bounds import check_choice, check_count, check_share, check
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import (
     INPUTS_FILE,
-    Inputs,
     check_continues,
     check_prefix,
     check_rows,
     check_takes,
+    inputs_for,
     inputs_in,
     inputs_of,
     widened,
 )
-from leaven.learners.surgery_xgboost import (
-    Base,
-    Columns,
-    UnknownText,
-    base_files,
-    base_in,
-    kept_base,
-    with_columns,
-)
+from leaven.learners.residual import Base, ResidualModel, base_in, kept_base
+from leaven.learners.surgery_xgboost import Columns, with_columns
 from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
@@ -48,6 +41,7 @@ from leaven.values import value
 
 _MODEL_FILE = "model.ubj"
 _OBJECTIVES = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}
+_NOTHING = {"binary": 0.5, "regression": 0.0}  # the base_score whose raw score is 0
 _COLUMN_TYPES = {"category": "c", "float": "float", "int": "int", "bool": "i"}
 _PROBE_ROWS = 256
 _FRESH = "Fit a version from scratch instead."
@@ -63,7 +57,8 @@ class XGBoost:
         rounds: Trees of a model that is fitted from scratch.
         max_depth: Depth of a tree; 0 is unlimited.
         eta: How far each tree corrects the ones before it, (0, 1].
-        update_rounds: Trees that an update by `"continue"` adds.
+        update_rounds: Trees that an update by `"continue"` adds, also to a parent of another kind (`grow_by="residual"`
+            of the plan).
         update_by: `"continue"` appends trees; `"refresh"` keeps the parent's splits and fits its leaves to the new rows
             alone, so the model does not grow, and can forget.
         min_child_weight: Least sum of instance weights (second derivatives) in a leaf.
@@ -137,12 +132,14 @@ class XGBoost:
                 objective, or the model would pass `max_rounds` trees.
         """
         check_rows("XGBoost", data)
-        check_continues("XGBoost", parent, data, made_by=self._made_by(data))
-        old, base = booster_in(parent), base_in(parent)
-        _check_objective(old, data)
-        _check_columns(old, data)
-        # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
-        old.set_attr(best_iteration=None, best_score=None)
+        check_continues("XGBoost", parent, data, made_by=_made_by(data.schema.task, data.encoder))
+        base = base_in(parent, format=self.format, trusted=data.trusted)
+        old = booster_in(parent) if base is None or _MODEL_FILE in parent else None
+        if old is not None:
+            _check_objective(old, data)
+            _check_columns(old, data)
+            # A parent fitted with early stopping elsewhere would otherwise hide the new trees from prediction.
+            old.set_attr(best_iteration=None, best_score=None)
         if self.update_by == "continue":
             return {**self._files(self._continued(old, base, data, seed), data), **kept_base(parent)}
         if base is not None:
@@ -151,19 +148,28 @@ class XGBoost:
         return self._files(self._refreshed(old, data, seed), data)
 
     @property
+    def corrects(self) -> bool:
+        """Where updates append trees: there are none yet whose leaves could be fitted anew."""
+        return self.update_by == "continue"
+
+    def start(self, encoder: Encoder, *, task: str) -> Files:
+        """Return a model without trees, which takes what `encoder` gives, for `update` to go on from."""
+        return {INPUTS_FILE: inputs_for(encoder, task=task, made_by=_made_by(task, encoder)).to_bytes()}
+
+    @property
     def grows(self) -> bool:
         """Where updates append trees: leaves fitted anew would never look at a new column."""
         return self.update_by == "continue"
 
-    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
-        """Return the parent's model with the columns of `new`, and the proof that it answers as before.
-
-        The columns are entered in the model's own text where its version was tested; elsewhere the parent stays whole
-        and an empty model of all columns starts from its margin.
+    def grow(
+        self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix, trusted: Collection[str] = ()
+    ) -> tuple[Files, Proof]:
+        """Return the parent's model with the columns of `new` in its text, and the proof that it answers as before.
 
         Raises:
-            CannotLearn: the parent does not take `old`, or `new` does not hold all of it; updates would never use a
-                new column; or the parent was grown by its margin before.
+            UnknownText: the text is of a version that was not tested.
+            CannotLearn: the parent does not take `old`, or `new` does not hold all of it; or updates would never use a
+                new column.
             NotProven: the grown model answers something else.
         """
         if new.classes:
@@ -174,31 +180,30 @@ class XGBoost:
             raise CannotLearn("XGBoost", why, f'Use update_by="continue". {_FRESH}')
         inputs = check_takes("XGBoost", parent, old)
         columns = Columns(*_columns(new), places("XGBoost", old, new))
-        try:
-            files, way = _by_text(parent, columns), "its text"
-        except UnknownText as error:
-            files, way = _by_margin(parent, columns, inputs), f"the parent's margin, as {error.why}"
-        grown = {**files, INPUTS_FILE: widened(inputs, new).to_bytes()}
-        before, after = _answers_of(parent, probe[:, list(columns.places)]), _answers_of(grown, probe)
-        proof = prove(change(old, new), way=way, probe=[probe], answers={"float32": (before, after)})
+        changed = _library().Booster({"nthread": 1})
+        changed.load_model(bytearray(with_columns(bytes(booster_in(parent).save_raw("json")), columns)))
+        kept = {_MODEL_FILE: bytes(changed.save_raw("ubj")), **kept_base(parent)}
+        grown = {**kept, INPUTS_FILE: widened(inputs, new).to_bytes()}
+        before = _asked(parent, trusted).predict(np.ascontiguousarray(probe[:, list(columns.places)]))
+        after = _asked(grown, trusted).predict(probe)
+        proof = prove(change(old, new), way="its text", probe=[probe], answers={"float32": (before, after)})
         return grown, proven(proof)
 
-    def _continued(self, old: Any, base: Base | None, data: TrainingSet, seed: int) -> Any:
-        """The parent's trees as they are, and more."""
-        had = old.num_boosted_rounds()
+    def _continued(self, old: Any | None, base: Base | None, data: TrainingSet, seed: int) -> Any:
+        """The parent's trees as they are, and more; those of a model that starts from `base` correct that."""
+        had = 0 if old is None else old.num_boosted_rounds()
         grown = had + self.update_rounds
         if grown > self.max_rounds:
             why = f"an update would make {grown} trees, more than max_rounds={self.max_rounds}"
             raise CannotLearn("XGBoost", why, "Fit a version from scratch, or raise max_rounds.")
-        rows = _quantized(data)
+        rows, parameters = _quantized(data), self._parameters(data, seed)
         if base is not None:
-            rows.set_base_margin(base.margin(data.matrix))
-        booster = _library().train(
-            self._parameters(data, seed), rows, num_boost_round=self.update_rounds, xgb_model=old
-        )
-        if had:
+            rows.set_base_margin(base.raw(data.matrix))
+            parameters["base_score"] = _NOTHING[data.schema.task]
+        booster = _library().train(parameters, rows, num_boost_round=self.update_rounds, xgb_model=old)
+        if old is not None:
             probe = data.matrix[:_PROBE_ROWS]
-            check_prefix("XGBoost", before=_answers(old, probe, base), after=_answers(booster[:had], probe, base))
+            check_prefix("XGBoost", before=_answers(old, probe), after=_answers(booster[:had], probe))
         return booster
 
     def _refreshed(self, old: Any, data: TrainingSet, seed: int) -> Any:
@@ -231,43 +236,42 @@ class XGBoost:
             "verbosity": 1,
         } | ({"num_class": len(data.encoder.classes)} if data.encoder.classes else {})
 
-    def _made_by(self, data: TrainingSet) -> str:
-        classes = f" {len(data.encoder.classes)}" if data.encoder.classes else ""
-        return f"XGBoost {_OBJECTIVES[data.schema.task]}{classes}"
-
     def _files(self, booster: Any, data: TrainingSet) -> Files:
-        inputs = inputs_of(data, made_by=self._made_by(data))
+        inputs = inputs_of(data, made_by=_made_by(data.schema.task, data.encoder))
         return {_MODEL_FILE: bytes(booster.save_raw("ubj")), INPUTS_FILE: inputs.to_bytes()}
 
 
 class XGBoostModel:
     """A booster as XGBoost's own package asks it; prediction is read-only, so threads may share it."""
 
-    def __init__(self, booster: Any, base: Base | None = None, *, classes: int = 0) -> None:
-        self._booster, self._base, self._classes = booster, base, classes
+    def __init__(self, booster: Any, *, classes: int = 0) -> None:
+        self._booster, self._classes = booster, classes
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
         """Return one answer per row: the probability of class 1, or the value; of each class, shape (rows, classes)."""
-        return _answers(self._booster, matrix, self._base, classes=self._classes)
+        return _answers(self._booster, matrix, classes=self._classes)
 
 
 def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
-    """Return the model in `files`; the format holds data only, so nothing needs to be `trusted`.
+    """Return the model in `files`; the format holds data only, so nothing but a parent under it needs to be `trusted`.
 
     It answers directly where that is proven equal to the library (`leaven.learners.direct`).
 
     Raises:
         ModelDamaged: the files are incomplete or unreadable.
+        leaven.learners.scikit_learn.UntrustedTypes: the parent that it starts from is made of types that were not
+            named.
     """
     from leaven.learners.direct import prefer_direct
     from leaven.learners.direct.xgboost import NativeBooster, XGBoostRefused, library
 
-    found, inputs = library(), inputs_in(files, "xgboost-ubj")
-    # Installed in a way of its own, or not at all; or two models in one; or one that answers several numbers.
-    if found is None or kept_base(files) or inputs.classes:
-        return XGBoostModel(booster_in(files), base_in(files), classes=len(inputs.classes))
+    if kept_base(files):  # two models in one
+        return _asked(files, trusted)
+    stored, found, inputs = _stored(files), library(), inputs_in(files, "xgboost-ubj")
+    if found is None or inputs.classes:  # installed in a way of its own, or not at all; or several numbers per row
+        return _asked(files, trusted)
     try:
-        booster = NativeBooster(found, _stored(files))
+        booster = NativeBooster(found, stored)
     except XGBoostRefused as error:
         raise ModelDamaged("xgboost-ubj", str(error)) from error
     return prefer_direct(booster, booster.form, inputs)
@@ -327,40 +331,30 @@ def _stored(files: Files) -> bytes | memoryview:
     return files[_MODEL_FILE]
 
 
-def _answers(booster: Any, matrix: Matrix, base: Base | None = None, *, classes: int = 0) -> NDArray[np.float64]:
+def _asked(files: Files, trusted: Collection[str]) -> Model:
+    """The model as the library answers it, and the parent that it starts from with it."""
+    base = base_in(files, format="xgboost-ubj", trusted=trusted)
+    if base is None:
+        return XGBoostModel(booster_in(files), classes=len(inputs_in(files, "xgboost-ubj").classes))
+    if _MODEL_FILE not in files:  # not trained yet
+        return ResidualModel(base, None)
+    booster = booster_in(files)
+    return ResidualModel(base, lambda matrix: _answers(booster, matrix, kind="margin"))
+
+
+def _answers(
+    booster: Any, matrix: Matrix, *, classes: int = 0, kind: Literal["value", "margin"] = "value"
+) -> NDArray[np.float64]:
     if not len(matrix):
         return none(0, classes)
-    start = None if base is None else base.margin(matrix)
     # Names were checked when the model was made and the encoder fixes the order, so they are not compared per call.
-    answers = booster.inplace_predict(matrix, base_margin=start, validate_features=False)
+    answers = booster.inplace_predict(matrix, predict_type=kind, validate_features=False)
     return np.asarray(answers, dtype=np.float64)
 
 
-def _answers_of(files: Files, matrix: Matrix) -> NDArray[np.float64]:
-    return _answers(booster_in(files), np.ascontiguousarray(matrix), base_in(files))
-
-
-def _by_text(parent: Files, columns: Columns) -> dict[str, bytes | memoryview]:
-    """The parent's files with the columns in the model's own text."""
-    if kept_base(parent):
-        why = "the parent was given columns by its margin before, and one model cannot start from two"
-        raise CannotLearn("XGBoost", why, _FRESH)
-    changed = _library().Booster({"nthread": 1})
-    changed.load_model(bytearray(with_columns(bytes(booster_in(parent).save_raw("json")), columns)))
-    return {_MODEL_FILE: bytes(changed.save_raw("ubj"))}
-
-
-def _by_margin(parent: Files, columns: Columns, inputs: Inputs) -> dict[str, bytes | memoryview]:
-    """The parent's files as they are, and an empty model of all columns that starts from what the parent says."""
-    xgb = _library()
-    row = xgb.DMatrix(
-        np.zeros((1, len(columns.names))),
-        label=[0.0],
-        feature_names=list(columns.names),
-        feature_types=list(columns.kinds),
-    )
-    empty = xgb.train({"objective": _OBJECTIVES[inputs.task], "nthread": 1, "base_score": 0.5}, row, num_boost_round=0)
-    return {_MODEL_FILE: bytes(empty.save_raw("ubj")), **base_files(_stored(parent), columns.places)}
+def _made_by(task: str, encoder: Encoder) -> str:
+    classes = f" {len(encoder.classes)}" if encoder.classes else ""
+    return f"XGBoost {_OBJECTIVES[task]}{classes}"
 
 
 def _check_objective(old: Any, data: TrainingSet) -> None:

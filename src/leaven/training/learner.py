@@ -39,6 +39,7 @@ class TrainingSet:
     schema: Schema
     soft: bool = False  # labels of a binary task may lie between 0 and 1, as answers of a model do
     texts: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)  # text features, each of shape (rows,)
+    trusted: tuple[str, ...] = ()  # types of the owner's own that a model under the parent may be made of
 
 
 def training_set(
@@ -48,6 +49,7 @@ def training_set(
     *,
     parent: Encoder | None = None,
     soft: bool = False,
+    trusted: tuple[str, ...] = (),
 ) -> TrainingSet:
     """Return what a learner learns from: these rows, encoded so that they extend what `parent` knows.
 
@@ -57,9 +59,10 @@ def training_set(
         label: Shape (rows,).
         parent: The encoder of the version that is continued, if one is.
         soft: Whether labels of a binary task may lie between 0 and 1.
+        trusted: Types of the owner's own that a model under the parent may be made of.
     """
     encoder = encoder_for(schema, columns, parent=parent)
-    return TrainingSet(encoder.encode(columns), label, encoder, schema, soft, encoder.texts(columns))
+    return TrainingSet(encoder.encode(columns), label, encoder, schema, soft, encoder.texts(columns), trusted)
 
 
 class Model(Protocol):

@@ -20,6 +20,7 @@ from leaven.values import value
 
 Mode = Literal["fit", "update"]
 ReplayLabels = Literal["stored", "model"]
+GrowBy = Literal["surgery", "residual"]
 RebuildOn = Literal["schema", "gap", "size"]
 _REBUILD_ON: tuple[RebuildOn, ...] = ("schema", "gap", "size")
 _BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -35,6 +36,9 @@ class PlanHistory(msgspec.Struct, frozen=True):
     uncompared: int = 0  # updates of the loop since one was last compared with a model from scratch
     changed: str = ""  # in what the loop no longer fits the champion, in words: its features, or the kind of model
     grows: bool = False  # whether the learner can give the champion the features that came
+    corrects: bool = False  # whether the learner can start from the answers of the champion, kept whole
+    barred: str = ""  # why it cannot, in words
+    teacher: int | None = None  # the version whose answers are to be learnt from, where the plan names one
     model_bytes: int = 0  # of the champion's files
     gap: Interval | None = None  # last measured since the rebuild: what an updated model loses more, as a share
 
@@ -48,6 +52,8 @@ class Choice(msgspec.Struct, frozen=True):
     replay_labels: ReplayLabels = "stored"
     compare: bool = False  # fit a model from scratch as well, and measure the gap
     take_above: float | None = None  # take the one from scratch where the gap is shown to be more than this share
+    grow_by: GrowBy | None = None  # how a champion that the loop no longer fits is gone on from
+    distil: float = 0.0  # weight of the teacher's answers in the labels
 
 
 class Plan(Protocol):
@@ -84,21 +90,27 @@ class Stateful:
         replay_labels: By what older examples are labelled: `"stored"` labels, or the answers of the `"model"` that is
             continued, so that only the features of the past need to be kept. For a binary label, the learner must take
             labels between 0 and 1.
+        grow_by: How a champion that the loop no longer fits is gone on from: by `"surgery"` it is given the features
+            that came; as a `"residual"` it is kept whole, whatever learner made it, and a model of the loop's learner
+            starts from its answers (XGBoost and LightGBM can).
     """
 
     _: KW_ONLY
     replay: float = 0.0
     replay_labels: ReplayLabels = "stored"
+    grow_by: GrowBy = "surgery"
 
     def __post_init__(self) -> None:
         _check_replay("Stateful", self.replay, self.replay_labels)
+        _check_grow_by("Stateful", self.grow_by)
 
     def choose(self, history: PlanHistory) -> Choice:
         """Return `update` once there is a champion to go on from; the first version is fitted."""
         if not history.has_parent:
             return _FIRST
-        _check_continues("Stateful", history)
-        return Choice("update", _onwards(history), self.replay, self.replay_labels)
+        _check_continues("Stateful", history, self.grow_by)
+        why, grow_by = _onwards(history, self.grow_by), _way(history, self.grow_by)
+        return Choice("update", why, self.replay, self.replay_labels, grow_by=grow_by)
 
 
 @value
@@ -120,6 +132,8 @@ class Hybrid:
         size: Of the model's files: `"50MB"`; kB, MB and GB are known.
         replay: As of `Stateful`.
         replay_labels: As of `Stateful`.
+        grow_by: As of `Stateful`, where `rebuild_on` has no `"schema"`. A champion that can no more be the start of a
+            `"residual"` is an occasion to fit from scratch.
     """
 
     _: KW_ONLY
@@ -131,9 +145,14 @@ class Hybrid:
     size: str = "50MB"
     replay: float = 0.0
     replay_labels: ReplayLabels = "stored"
+    grow_by: GrowBy = "surgery"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rebuild_on", tuple(self.rebuild_on))
+        _check_grow_by("Hybrid", self.grow_by)
+        if self.grow_by != "surgery" and "schema" in self.rebuild_on:
+            what = f"grow_by={self.grow_by!r} has no occasion, as rebuild_on has the schema"
+            raise BadDefinition("Hybrid", what, 'Write rebuild_on=["gap", "size"] with it, or leave grow_by out.')
         for name in ("update", "rebuild"):
             if getattr(self, name) is not None:
                 duration(getattr(self, name), where=f"Hybrid({name}=…)")
@@ -158,17 +177,20 @@ class Hybrid:
         why = self._rebuilds(history)
         if why is not None:
             return Choice("fit", why)
-        _check_continues("Hybrid", history)
+        _check_continues("Hybrid", history, self.grow_by)
         compare = self.compare_every is not None and history.uncompared + 1 >= self.compare_every
         beside = f", compared with one from scratch, as every {self.compare_every} updates" if compare else ""
         above = self.gap if compare and "gap" in self.rebuild_on else None
-        return Choice("update", _onwards(history) + beside, self.replay, self.replay_labels, compare, above)
+        why, grow_by = _onwards(history, self.grow_by) + beside, _way(history, self.grow_by)
+        return Choice("update", why, self.replay, self.replay_labels, compare, above, grow_by)
 
     def _rebuilds(self, history: PlanHistory) -> str | None:
         """Why a version is fitted from scratch now, or None."""
         if "schema" in self.rebuild_on and history.changed:
             other = ' (it would be grown if rebuild_on had no "schema")' if history.grows else ""
             return f"rebuilt, as {history.changed} since the champion{other}"
+        if self.grow_by == "residual" and history.changed and not history.corrects:
+            return f"rebuilt, as {history.changed} since the champion, which cannot be corrected: {history.barred}"
         since = history.rebuilt_at
         if self.rebuild is not None and since is None:
             return "rebuilt, as it is not known when the champion's line was last fitted from scratch"
@@ -188,38 +210,71 @@ def check_plan(plan: object, learner: object, *, task: str, where: str) -> None:
     """Refuse a plan that this learner cannot carry out.
 
     Raises:
-        BadDefinition: older rows of a binary label are to be labelled by the model's answers, which lie between 0 and
-            1, and the learner does not say (`soft_labels`) that it takes such labels.
+        BadDefinition: rows of a binary label are to be labelled by a model's answers, which lie between 0 and 1, and
+            the learner does not say (`soft_labels`) that it takes such labels; or the answers of a teacher are to be
+            learnt from for a label of another kind than those two.
     """
+    from leaven.training.distilling import Distill
+
+    if isinstance(plan, Distill) and task not in ("binary", "regression"):
+        what = f"{plan!r} learns from one answer per row, and a {task} label has several"
+        raise BadDefinition(where, what, "Use plan=Stateless(), Stateful() or Hybrid().")
     soft = getattr(plan, "replay", 0.0) > 0 and getattr(plan, "replay_labels", "stored") == "model"
-    if soft and task == "binary" and not getattr(learner, "soft_labels", False):
-        what = f"{plan!r} labels older rows by answers between 0 and 1, and {type(learner).__name__} takes 0 or 1 only"
-        raise BadDefinition(where, what, 'Use replay_labels="stored", or a learner whose `soft_labels` is True.')
     if soft and task == "multiclass":
         what = f"{plan!r} labels older rows by the model's answers, which are probabilities of several classes"
         raise BadDefinition(where, what, 'Use replay_labels="stored".')
+    if not (soft or isinstance(plan, Distill)) or task != "binary" or getattr(learner, "soft_labels", False):
+        return
+    name = type(learner).__name__
+    if soft:
+        what = f"{plan!r} labels older rows by answers between 0 and 1, and {name} takes 0 or 1 only"
+        raise BadDefinition(where, what, 'Use replay_labels="stored", or a learner whose `soft_labels` is True.')
+    what = f"{plan!r} labels rows by answers between 0 and 1, and {name} takes 0 or 1 only"
+    raise BadDefinition(where, what, "Use a learner whose `soft_labels` is True, such as XGBoost.")
 
 
 _FIRST = Choice("fit", "there is no version to go on from")
 
 
-def _onwards(history: PlanHistory) -> str:
+def _onwards(history: PlanHistory, grow_by: GrowBy) -> str:
     since = "" if history.rebuilt_at is None else f" since it was fitted on {history.rebuilt_at:%Y-%m-%d %H:%M} UTC"
-    grown = f", and is grown first, as {history.changed}" if history.changed else ""
+    grown = ""
+    if history.changed:
+        how = "is grown first" if grow_by == "surgery" else "is kept whole and corrected by a model beside it"
+        grown = f", and {how}, as {history.changed}"
     return f"goes on from the champion, update {history.updates + 1}{since}{grown}"
 
 
-def _check_continues(plan: str, history: PlanHistory) -> None:
-    if not history.changed or history.grows:
+def _way(history: PlanHistory, grow_by: GrowBy) -> GrowBy | None:
+    return grow_by if history.changed else None
+
+
+def _check_continues(plan: str, history: PlanHistory, grow_by: GrowBy) -> None:
+    if not history.changed or (history.grows if grow_by == "surgery" else history.corrects):
         return
     from leaven.training.learner import CannotLearn
 
+    can = ""
+    if grow_by == "residual":
+        can = f", and cannot: {history.barred}"
+    elif history.corrects:
+        can = ", and it cannot be grown"
+    ways = [
+        *([f'plan={plan}(grow_by="residual"), which keeps it whole and corrects it'] if history.corrects else []),
+        *(["plan=Stateful(), which grows it"] if history.grows else []),
+        'plan=Hybrid(), which rebuilds on such changes (rebuild_on=["schema"])',
+        "plan=Stateless() until a version that was made anew serves",
+    ]
     raise CannotLearn(
         plan,
-        f"{history.changed} since the champion, which the next version would continue",
-        'Use plan=Hybrid(), which rebuilds on such changes (rebuild_on=["schema"]), or plan=Stateless() until a '
-        "version that was made anew serves.",
+        f"{history.changed} since the champion, which the next version would continue{can}",
+        f"Use {', or '.join(ways)}.",
     )
+
+
+def _check_grow_by(plan: str, given: object) -> None:
+    if given not in ("surgery", "residual"):
+        raise BadDefinition(f"{plan}(grow_by=…)", f"{given!r} is no way to grow", 'Use "surgery" or "residual".')
 
 
 def _check_replay(plan: str, share: Any, labels: object) -> None:

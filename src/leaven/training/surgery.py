@@ -9,7 +9,7 @@ Source: T. Chen, I. Goodfellow, J. Shlens, "Net2Net: Accelerating Learning via K
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -40,6 +40,16 @@ class AddFeatures:
 @value
 class ReorderFeatures:
     """The model takes the inputs that it took, in another order."""
+
+
+@value
+class CorrectParent:
+    """A model that starts from the parent's answers stands beside it, and takes these inputs as well."""
+
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
 
 
 @value
@@ -148,6 +158,14 @@ class NotProven(LeavenError, ArithmeticError):
         return f"{self.proof}. The changed model was not kept; fit a version from scratch."
 
 
+class UnknownText(CannotLearn):
+    """A model's text is not one of those that we know how to change."""
+
+    def __init__(self, learner: str, what: str) -> None:
+        super().__init__(learner, what, _FRESH)
+        self.args = (learner, what)
+
+
 @runtime_checkable
 class Grows(Protocol):
     """A learner that can give a fitted model more inputs; others are fitted from scratch where features are added."""
@@ -157,7 +175,9 @@ class Grows(Protocol):
         """Whether `grow` can do it, as this learner is set."""
         ...
 
-    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+    def grow(
+        self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix, trusted: Collection[str] = ()
+    ) -> tuple[Files, Proof]:
         """Return the parent's model with the inputs of `new`, and the proof that it answers as before.
 
         Args:
@@ -165,11 +185,27 @@ class Grows(Protocol):
             old: What the parent takes.
             new: What the grown model is to take: all of `old`, and more, in any order.
             probe: Rows as `new` encodes them, shape (rows, features of `new`), one or more.
+            trusted: Types of the owner's own that a model under the parent may be made of.
 
         Raises:
+            UnknownText: the parent is stored as a text that is not known, so only its answers can be gone on from.
             CannotLearn: the parent does not take `old`, `new` does not hold all of it, or this model cannot be grown.
             NotProven: the grown model answers something else.
         """
+        ...
+
+
+@runtime_checkable
+class Corrects(Protocol):
+    """A learner whose model can start from the answers of another, whatever that is, and learn to correct them."""
+
+    @property
+    def corrects(self) -> bool:
+        """Whether `start` can do it, as this learner is set."""
+        ...
+
+    def start(self, encoder: Encoder, *, task: str) -> Files:
+        """Return a model of no rounds that takes what `encoder` gives, for `update` to go on from."""
         ...
 
 
