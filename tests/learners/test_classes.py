@@ -19,6 +19,7 @@ from leaven.curation import AllHistory
 from leaven.errors import BadDefinition
 from leaven.learners import Function, LightGBM, River, ScikitLearn, Torch, XGBoost
 from leaven.learners.artifact import ModelArtifact, load_artifact
+from leaven.learners.growing import grown_parent
 from leaven.learners.process import TrainingJob, train_in_process
 from leaven.loop import Schema
 from leaven.stats.metrics import METRICS
@@ -121,6 +122,30 @@ def test_classes_in_another_order_are_refused(name):
     turned, _ = animals(classes=("dog", "cat", "fox"), parent=data.encoder)
     with pytest.raises(CannotLearn, match="classes do not begin with the parent's cat, dog, fox"):
         learner.update(learner.fit(data, seed=1), turned, seed=1)
+
+
+def test_boosted_trees_get_a_class_by_surgery_and_learn_it():
+    learner = LEARNERS["xgboost"]
+    data, _ = animals()
+    wider, _ = animals(
+        rows=1500, classes=(*KINDS, "hen"), text=False, parent=data.encoder, only=(*KINDS, "hen"), seed=4
+    )
+    files = learner.fit(data, seed=1)
+    grown, proof = grown_parent(learner, files, wider)
+    assert proof is not None
+    assert proof.passed
+    assert proof.operation == "AddClasses(1, 0.01)"
+    assert max(one.relative for one in proof.differences) <= 1e-6
+    fresh, columns = animals(classes=(*KINDS, "hen"), only=(*KINDS, "hen"), seed=5)
+    before, given = served(learner, data, files).answer(columns), served(learner, wider, grown).answer(columns)
+    np.testing.assert_allclose(given[:, :3] / given[:, :3].sum(axis=1, keepdims=True), before, rtol=1e-4, atol=1e-6)
+    assert 0 < given[:, 3].mean() < 0.05
+    after = served(learner, wider, learner.update(grown, wider, seed=1)).answer(columns)
+    hens = fresh.label == 3
+    assert (given[hens].argmax(axis=1) == 3).mean() < 0.05
+    assert after[hens, 3].mean() > 0.4
+    loss = METRICS["log_loss"].row_loss
+    assert loss(fresh.label, after).mean() < loss(fresh.label, given).mean() - 0.3
 
 
 @pytest.mark.parametrize("name", ["xgboost", "lightgbm"])

@@ -107,4 +107,7 @@ def _why_not_grown(loop: Loop, champion: ModelArtifact) -> str:
         return f"it takes {', '.join(gone)}, which the loop no longer has"
     if champion.format != loop.learner.format:
         return f"it is of another kind ({champion.format}) than the loop's learner makes ({loop.learner.format})"
-    return f"{type(loop.learner).__name__}, as it is set, cannot give it columns"
+    if loop.classes[: len(champion.encoder.classes)] != champion.encoder.classes:
+        return "its classes do not stand first among those of the loop"
+    what = "classes" if champion.encoder.classes != loop.classes else "columns"
+    return f"{type(loop.learner).__name__}, as it is set, cannot give it {what}"

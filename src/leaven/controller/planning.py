@@ -189,12 +189,23 @@ def changes(encoder: Encoder, schema: Schema, format_then: str, format_now: str)
     """Return in what a loop no longer fits a model, in words; empty where it does."""
     old = [(name, kind) for name, kind, _ in encoder.features]
     new = [(name, kind) for name, kind, _ in schema.features]
-    kind = f"the kind of model changed from {format_then} to {format_now}" if format_then != format_now else ""
-    if old == new:
-        return kind
+    told = [f"the kind of model changed from {format_then} to {format_now}"] if format_then != format_now else []
+    told += [_classes_changed(encoder.classes, schema.classes)] if encoder.classes != schema.classes else []
+    return " and ".join(told + ([_features_changed(old, new)] if old != new else []))
+
+
+def _classes_changed(old: Sequence[str], new: Sequence[str]) -> str:
+    if not old or not new:
+        return f"the label {'gained' if new else 'lost'} its classes"
+    gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
+    told = [f"{verb} {', '.join(names)}" for verb, names in (("lost", gone), ("gained", come)) if names]
+    return f"the classes {' and '.join(told) or 'changed their order'}"
+
+
+def _features_changed(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> str:
     gone, come = ([f"{n} ({t})" for n, t in a if (n, t) not in b] for a, b in ((old, new), (new, old)))
     told = [f"{verb} {', '.join(names)}" for verb, names in (("lost", gone), ("gained", come)) if names]
-    return f"{kind}{' and ' if kind else ''}the features {' and '.join(told) or 'changed their order'}"
+    return f"the features {' and '.join(told) or 'changed their order'}"
 
 
 def _decision(loop: Loop, payload: Payload, history: PlanHistory, choice: Choice) -> Decision:

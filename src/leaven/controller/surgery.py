@@ -12,7 +12,7 @@ from leaven.learners.growing import proof_in
 from leaven.loop import Loop
 from leaven.training.encoding import Encoder
 from leaven.training.learner import Files
-from leaven.training.surgery import Grows
+from leaven.training.surgery import Grows, new_classes
 
 
 def surgery_in(files: Files) -> dict[str, Any]:
@@ -22,13 +22,19 @@ def surgery_in(files: Files) -> dict[str, Any]:
 
 
 def can_grow(loop: Loop, encoder: Encoder, format: str) -> bool:
-    """Whether a champion of this format that takes what `encoder` gives could be grown to this loop's features.
+    """Whether a champion of this format, with this encoder, could be grown to this loop's features and classes.
 
-    It can where nothing that it takes is gone or has another type, and the learner grows.
+    It can where nothing that it takes is gone or has another type, no class has another place, and the learner grows in
+    what came.
     """
     now = {(name, kind) for name, kind, _ in loop.schema.features}
     kept = {(name, kind) for name, kind, _ in encoder.features} <= now
-    return kept and format == loop.learner.format and isinstance(loop.learner, Grows) and loop.learner.grows
+    if not kept or format != loop.learner.format or loop.classes[: len(encoder.classes)] != encoder.classes:
+        return False
+    if len(loop.classes) > len(encoder.classes) and (not encoder.classes or new_classes(loop.learner) is None):
+        return False
+    same = {(name, kind) for name, kind, _ in encoder.features} == now
+    return same or (isinstance(loop.learner, Grows) and loop.learner.grows)
 
 
 def why_not_corrected(loop: Loop, champion: ModelArtifact) -> str:

@@ -1,4 +1,4 @@
-"""A loop takes features that its champion does not know: how does the champion go on, all the same?
+"""A loop takes features, or tells classes, that its champion does not know: how does the champion go on?
 
 Before the update, the parent is grown: it is given the new inputs without being trained, and must prove on the newest
 rows that it answers as before. The proof is kept beside the new version's files. A parent whose text is not known is
@@ -14,13 +14,15 @@ from leaven.learners.guards import INPUTS_FILE, Inputs, feature_change, inputs_i
 from leaven.learners.residual import started
 from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, Files, Learner, TrainingSet
-from leaven.training.surgery import Grows, Proof, UnknownText, places, probe_rows, proven
+from leaven.training.surgery import Grows, Proof, UnknownText, new_classes, places, probe_rows, proven
 
 PROOF_FILE = "surgery.json"
 
 
 def grown_parent(learner: Learner, parent: Files, data: TrainingSet) -> tuple[Files, Proof | None]:
     """Return the parent as it takes the features of `data`, and the proof; unchanged where it takes them already.
+
+    It is given the classes of `data` as well, where its learner does that by surgery.
 
     A parent that takes a feature that is gone or has another type is returned as it is: the update will refuse it.
 
@@ -33,7 +35,10 @@ def grown_parent(learner: Learner, parent: Files, data: TrainingSet) -> tuple[Fi
         return parent, None
     inputs = inputs_in(parent, type(learner).__name__)
     now = tuple((name, kind) for name, kind, _ in data.encoder.features)
-    if inputs.features == now or not set(inputs.features) <= set(now):
+    classes = data.encoder.classes
+    came = len(classes) > len(inputs.classes) > 0 and classes[: len(inputs.classes)] == inputs.classes
+    by_surgery = came and new_classes(learner) == "surgery"
+    if (inputs.features == now and not by_surgery) or not set(inputs.features) <= set(now):
         return parent, None
     if not isinstance(learner, Grows) or not learner.grows:
         mend = "Fit a version from scratch (plan=Stateless(), or one that rebuilds), or use a learner that grows."
@@ -69,4 +74,4 @@ def _encoder(inputs: Inputs, now: Encoder) -> Encoder:
     required = {name: needed for name, _, needed in now.features}
     features = tuple((name, kind, required[name]) for name, kind in inputs.features)
     categories = {name: now.categories[name][:count] for name, (count, _) in inputs.categories.items()}
-    return msgspec.convert({"features": features, "categories": categories}, Encoder)
+    return msgspec.convert({"features": features, "categories": categories, "classes": inputs.classes}, Encoder)

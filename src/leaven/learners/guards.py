@@ -70,17 +70,19 @@ def inputs_for(encoder: Encoder, *, task: str, made_by: str, content: bytes | No
     return Inputs(task, _name_and_type(encoder), categories, made_by, encoder.classes, sealed)
 
 
-def widened(inputs: Inputs, encoder: Encoder, *, content: bytes | None = None) -> Inputs:
+def widened(inputs: Inputs, encoder: Encoder, *, content: bytes | None = None, made_by: str = "") -> Inputs:
     """Return the description of the model that `inputs` describe, once it takes what `encoder` gives.
 
     Args:
         inputs: Of the model before.
         encoder: What it takes now.
         content: The model's own file, as of `inputs_of`.
+        made_by: Where it was given the classes of `encoder` as well: what must be the same for it to be continued.
     """
     categories = {name: (len(known), _digest(known)) for name, known in encoder.categories.items()}
     sealed = "" if content is None else _sha256(content)
-    return msgspec.structs.replace(inputs, features=_name_and_type(encoder), categories=categories, content=sealed)
+    wide = msgspec.structs.replace(inputs, features=_name_and_type(encoder), categories=categories, content=sealed)
+    return msgspec.structs.replace(wide, classes=encoder.classes, made_by=made_by) if made_by else wide
 
 
 def check_takes(learner: str, parent: Files, encoder: Encoder) -> Inputs:

@@ -27,6 +27,7 @@ from leaven.learners.river_storage import PICKLE, SAFE, restored, stored
 from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
+from leaven.training.surgery import NewClasses
 from leaven.values import value
 
 _ROWS_FILE = "rows.json"
@@ -79,6 +80,11 @@ class River:
 
     def __hash__(self) -> int:
         return hash(repr(self))
+
+    @property
+    def new_classes(self) -> NewClasses:
+        """A model of several classes meets a new one as it meets any row."""
+        return "update"
 
     @property
     def tasks(self) -> tuple[Task, ...]:

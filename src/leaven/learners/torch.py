@@ -7,7 +7,7 @@ bit. PyTorch itself keeps none of these with a model, and a fresh optimizer's fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY
 from hashlib import sha256
 from typing import Any, Literal
@@ -60,7 +60,7 @@ from leaven.learners.torch_training import (
 )
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, TrainingSet
-from leaven.training.surgery import Proof, change, places, proven
+from leaven.training.surgery import NewClasses, Proof, change, places, proven
 from leaven.values import value
 
 _FRESH = "Fit a version from scratch instead."
@@ -139,6 +139,11 @@ class Torch:
         return ("binary", "multiclass", "regression")
 
     @property
+    def new_classes(self) -> NewClasses | None:
+        """Where an update gives our network outputs for them; an owner's layers are left alone."""
+        return "update" if self.grows else None
+
+    @property
     def soft_labels(self) -> bool:
         """Always: the log loss that is fitted takes a share as it takes 0 and 1."""
         return True
@@ -199,7 +204,9 @@ class Torch:
             learn(state, rows, pace, Ties(self.ewc or 0.0, weight, temperature))
             return self._kept(state, sheet, rows, data)
 
-    def grow(self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix) -> tuple[Files, Proof]:
+    def grow(
+        self, parent: Files, *, old: Encoder, new: Encoder, probe: Matrix, trusted: Collection[str] = ()
+    ) -> tuple[Files, Proof]:
         """Return the parent's network with inputs for what is in `new` only, and the proof that it answers as before.
 
         Raises:

@@ -22,6 +22,7 @@ from leaven.learners.bounds import check_choice, check_count, check_share, check
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import (
     INPUTS_FILE,
+    Inputs,
     check_continues,
     check_prefix,
     check_rows,
@@ -32,11 +33,11 @@ from leaven.learners.guards import (
     widened,
 )
 from leaven.learners.residual import Base, ResidualModel, base_in, kept_base
-from leaven.learners.surgery_xgboost import Columns, with_columns
+from leaven.learners.surgery_xgboost import Columns, with_classes, with_columns
 from leaven.stats.answers import none
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
-from leaven.training.surgery import Proof, change, places, prove, proven
+from leaven.training.surgery import AddClasses, NewClasses, Proof, change, places, prove, proven
 from leaven.values import value
 
 _MODEL_FILE = "model.ubj"
@@ -44,6 +45,7 @@ _OBJECTIVES = {"binary": "binary:logistic", "multiclass": "multi:softprob", "reg
 _NOTHING = {"binary": 0.5, "regression": 0.0}  # the base_score whose raw score is 0
 _COLUMN_TYPES = {"category": "c", "float": "float", "int": "int", "bool": "i"}
 _PROBE_ROWS = 256
+FIRST_SHARE = 0.01  # of the probability, for classes that came
 _FRESH = "Fit a version from scratch instead."
 
 
@@ -172,21 +174,44 @@ class XGBoost:
                 new column.
             NotProven: the grown model answers something else.
         """
-        if new.classes:
-            why = "trees of a label of several classes cannot be given columns yet"
-            raise CannotLearn("XGBoost", why, _FRESH)
         if not self.grows:
             why = 'update_by="refresh" keeps every split, so a new feature would never be used'
             raise CannotLearn("XGBoost", why, f'Use update_by="continue". {_FRESH}')
         inputs = check_takes("XGBoost", parent, old)
         columns = Columns(*_columns(new), places("XGBoost", old, new))
-        changed = _library().Booster({"nthread": 1})
-        changed.load_model(bytearray(with_columns(bytes(booster_in(parent).save_raw("json")), columns)))
-        kept = {_MODEL_FILE: bytes(changed.save_raw("ubj")), **kept_base(parent)}
+        text = with_columns(bytes(booster_in(parent).save_raw("json")), columns)
+        if new.classes != old.classes:
+            return self._with_classes(parent, text, inputs, old, new, probe)
+        kept = {_MODEL_FILE: bytes(_booster_of(text).save_raw("ubj")), **kept_base(parent)}
         grown = {**kept, INPUTS_FILE: widened(inputs, new).to_bytes()}
         before = _asked(parent, trusted).predict(np.ascontiguousarray(probe[:, list(columns.places)]))
         after = _asked(grown, trusted).predict(probe)
         proof = prove(change(old, new), way="its text", probe=[probe], answers={"float32": (before, after)})
+        return grown, proven(proof)
+
+    @property
+    def new_classes(self) -> NewClasses | None:
+        """Where updates append trees, which the new classes get then."""
+        return "surgery" if self.grows else None
+
+    def _with_classes(
+        self, parent: Files, text: bytes, inputs: Inputs, old: Encoder, new: Encoder, probe: Matrix
+    ) -> tuple[Files, Proof]:
+        """The grown parent, and the proof that its margins of the old classes are what they were.
+
+        The new classes together get a share of the probability at first, from which trees can lift them.
+        """
+        stands = places("XGBoost", old, new)
+        before = _answers(booster_in(parent), np.ascontiguousarray(probe[:, list(stands)]), kind="margin")
+        count = len(new.classes) - len(old.classes)
+        start = float(np.log(np.exp(before).sum(axis=1)).mean() + np.log(FIRST_SHARE / (1 - FIRST_SHARE) / count))
+        wider = _booster_of(with_classes(text, count, start=start))
+        after = _answers(wider, probe, kind="margin")[:, : len(old.classes)]
+        description = widened(inputs, new, made_by=_made_by(inputs.task, new))
+        grown = {_MODEL_FILE: bytes(wider.save_raw("ubj")), INPUTS_FILE: description.to_bytes()}
+        done = [AddClasses(count, FIRST_SHARE), *([change(old, new)] if old.features != new.features else [])]
+        way = "its text; compared are the margins of the old classes"
+        proof = prove(done[0] if len(done) == 1 else done, way=way, probe=[probe], answers={"float32": (before, after)})
         return grown, proven(proof)
 
     def _continued(self, old: Any | None, base: Base | None, data: TrainingSet, seed: int) -> Any:
@@ -350,6 +375,12 @@ def _answers(
     # Names were checked when the model was made and the encoder fixes the order, so they are not compared per call.
     answers = booster.inplace_predict(matrix, predict_type=kind, validate_features=False)
     return np.asarray(answers, dtype=np.float64)
+
+
+def _booster_of(text: bytes) -> Any:
+    booster = _library().Booster({"nthread": 1})
+    booster.load_model(bytearray(text))
+    return booster
 
 
 def _made_by(task: str, encoder: Encoder) -> str:

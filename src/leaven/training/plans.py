@@ -139,7 +139,7 @@ class Hybrid:
     _: KW_ONLY
     update: str | None = None
     rebuild: str | None = "7d"
-    rebuild_on: Sequence[RebuildOn] = _REBUILD_ON
+    rebuild_on: Sequence[RebuildOn] | RebuildOn = _REBUILD_ON
     compare_every: int | None = 10
     gap: float = 0.02
     size: str = "50MB"
@@ -148,7 +148,8 @@ class Hybrid:
     grow_by: GrowBy = "surgery"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rebuild_on", tuple(self.rebuild_on))
+        given = self.rebuild_on
+        object.__setattr__(self, "rebuild_on", (given,) if isinstance(given, str) else tuple(given))
         _check_grow_by("Hybrid", self.grow_by)
         if self.grow_by != "surgery" and "schema" in self.rebuild_on:
             what = f"grow_by={self.grow_by!r} has no occasion, as rebuild_on has the schema"

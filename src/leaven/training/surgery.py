@@ -168,7 +168,11 @@ class UnknownText(CannotLearn):
 
 @runtime_checkable
 class Grows(Protocol):
-    """A learner that can give a fitted model more inputs; others are fitted from scratch where features are added."""
+    """A learner that can give a fitted model more inputs; others are fitted from scratch where features are added.
+
+    One that says `new_classes = "surgery"` gives it more classes by `grow` as well, behind those that it has; one that
+    says "update" learns them in an update.
+    """
 
     @property
     def grows(self) -> bool:
@@ -193,6 +197,15 @@ class Grows(Protocol):
             NotProven: the grown model answers something else.
         """
         ...
+
+
+NewClasses = Literal["surgery", "update"]
+
+
+def new_classes(learner: object) -> NewClasses | None:
+    """Return how a learner's models get classes that they do not know: by `grow`, in an update, or not at all."""
+    how: NewClasses | None = getattr(learner, "new_classes", None)
+    return how
 
 
 @runtime_checkable
