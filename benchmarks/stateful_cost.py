@@ -121,7 +121,8 @@ def measured(case: Case, data: Path, days: int) -> Iterator[str]:
     alone = start_up(case.imports)
     loss = "log_loss" if loop.label.task == "binary" else "absolute_error"
     yield f"\n{case.stream}, {case.name}: {full.refreshes} daily refreshes"
-    yield f"{'plan':<10}{stream.metric:>16}{'' if loss == stream.metric else f'{loss:>10}'}{'on the past':>13}{'rows':>12}{'CPU s':>9}"
+    also = "" if loss == stream.metric else f"{loss:>10}"
+    yield f"{'plan':<10}{stream.metric:>16}{also}{'on the past':>13}{'rows':>12}{'CPU s':>9}"
     for name, run in runs.items():
         new = run.mean_window_metrics
         more = "" if loss == stream.metric else f"{new[loss]:10.4f}"

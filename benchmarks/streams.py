@@ -50,7 +50,7 @@ def _made(source: str, columns: str, *, at: str, known_after: str) -> Callable[[
 
     def write(data: Path, out: Path) -> None:
         duckdb.sql(
-            f"COPY (SELECT {at} AS event_time, {at} + INTERVAL {known_after} AS label_time, {columns} "  # noqa: S608
+            f"COPY (SELECT {at} AS event_time, {at} + INTERVAL {known_after} AS label_time, {columns} "
             f"FROM read_parquet('{data / source}') ORDER BY 1) TO '{out}' (FORMAT parquet)"
         )
 

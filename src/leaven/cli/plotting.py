@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +34,31 @@ def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> 
         figure.autofmt_xdate()
 
 
+def check_plot(path: Path) -> None:
+    """Refuse a file that could not be drawn, before what is to be drawn is computed.
+
+    Raises:
+        BadDefinition: its ending is neither .svg nor .png, it has no folder, or Matplotlib (the extra `plot`) is not
+            installed.
+    """
+    if path.suffix not in (".svg", ".png"):
+        raise BadDefinition("--plot", f"{path} is neither .svg nor .png", "Name a file with one of these endings.")
+    if not path.absolute().parent.is_dir():
+        raise BadDefinition("--plot", f"there is no folder {path.parent}", "Make it first.")
+    if find_spec("matplotlib") is None:
+        raise BadDefinition("--plot", "Matplotlib is not installed", "Run: pip install 'leaven[plot]'.")
+
+
 @contextmanager
 def figure_for(path: Path, *, panels: int, below: bool = False) -> Iterator[tuple[Any, list[Any]]]:
     """Give a figure with panels to draw into, side by side or one below the other, and write it to `path` afterwards.
 
     Raises:
-        BadDefinition: the file's ending is neither .svg nor .png, or Matplotlib (the extra `plot`) is not installed.
+        BadDefinition: as `check_plot`.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise BadDefinition("--plot", f"{path} is neither .svg nor .png", "Name a file with one of these endings.")
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError as error:
-        raise BadDefinition("--plot", "Matplotlib is not installed", "Run: pip install 'leaven[plot]'.") from error
+    check_plot(path)
+    import matplotlib as mpl
+
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
