@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leaven.errors import BadDefinition
+from leaven.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from leaven.controller.replay import ReplayRun
@@ -21,17 +22,23 @@ COLOURS = ("#8a8f98", "#1f77b4", "#d9730d", "#2a9d57")
 def plot_runs(runs: list[ReplayRun], *, metric: str, path: Path, title: str) -> None:
     """Draw the metric of each window, a line per run, into an SVG or PNG file; raises as `figure_for` does."""
     with figure_for(path, panels=1) as (figure, (axes,)):
-        for run, colour in zip(runs, COLOURS * len(runs), strict=False):
-            values = [(np.datetime64(w.start[:19]), w.metrics[metric]) for w in run.windows]
+        widths = np.linspace(3.5, 1.5, len(runs))  # of two plans that served the same, both are seen
+        for run, colour, width in zip(runs, COLOURS * len(runs), widths, strict=False):
+            values = [(_middle(w.start, w.end), w.metrics[metric]) for w in run.windows]
             at = np.array([start for start, value in values if value is not None])
             value = np.array([value for _, value in values if value is not None], dtype=float)
             mean = run.mean_window_metrics[metric]
-            label = f"{run.plan} (mean {mean:.3f})" if mean is not None else run.plan
-            axes.plot(at, value, marker="o", ms=3, color=colour, label=label)
+            label = f"{run.plan} (mean {mean:.3g})" if mean is not None else run.plan
+            axes.plot(at, value, marker="o", ms=3, lw=width, color=colour, label=label)
         axes.set_title(f"{title}: {metric} of the answers that were served, by window", loc="left")
-        axes.set_ylabel(metric)
+        axes.set_ylabel(f"{metric} ({'higher' if METRICS[metric].higher_is_better else 'lower'} is better)")
         axes.legend(frameon=False)
         figure.autofmt_xdate()
+
+
+def _middle(start: str, end: str) -> np.datetime64:
+    begin = np.datetime64(start[:19])
+    return begin + (np.datetime64(end[:19]) - begin) // 2
 
 
 def check_plot(path: Path) -> None:
