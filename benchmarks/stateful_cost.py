@@ -25,6 +25,7 @@ from leaven.settings import calm_threads
 calm_threads()
 
 import numpy as np  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from sklearn.linear_model import SGDClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 
@@ -146,7 +147,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help='cases that begin so, such as "flights" or "flights, MLP"')
     parser.add_argument("--days", type=int, default=334, help="to go on for, after the first 30 or so")
     given = parser.parse_args()
-    warnings.filterwarnings("ignore", message="Stochastic Optimizer")  # a network that is fitted for so many epochs
+    warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs are what is asked for
     for case in CASES:
         if f"{case.stream}, {case.name}".startswith(given.only):
             for line in measured(case, given.data, given.days):
