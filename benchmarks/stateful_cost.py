@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=334, help="to go on for, after the first 30 or so")
     given = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs are what is asked for
+    warnings.filterwarnings("ignore", message="Got `batch_size`")  # a day in which an hour is missing
     for case in CASES:
         if f"{case.stream}, {case.name}".startswith(given.only):
             for line in measured(case, given.data, given.days):
