@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import msgspec
 import numpy as np
 import pytest
 
-from leaven.controller.replay import replay, variant
+from leaven.controller.replay import cuts, replay, variant
 from leaven.controller.verify import judged_again
 from leaven.errors import BadDefinition
+from leaven.events.source import Span
 from leaven.experiments import Canary, Shadow
 from leaven.gates import NotWorse, Sane
 from leaven.loopfile import load_loop
@@ -100,6 +101,14 @@ def test_a_replay_that_cannot_make_a_first_version_says_so():
         replay(a_loop(), a_past(4), name="x", start=day(1))
     with pytest.raises(BadDefinition, match="not inside the data"):
         replay(a_loop(), a_past(4), name="x", start=day(40))
+
+
+def test_a_short_rest_of_the_past_is_no_window_of_its_own():
+    week = timedelta(days=7)
+    assert [span.end - span.start for span in cuts(day(1), day(18), week)] == [week, timedelta(days=10)]
+    assert [span.end - span.start for span in cuts(day(1), day(19), week)] == [week, week, timedelta(days=4)]
+    assert cuts(day(1), day(3), week) == [Span(day(1), day(3))]
+    assert cuts(day(1), day(15), week) == [Span(day(1), day(8)), Span(day(8), day(15))]
 
 
 def test_two_replays_come_to_the_very_same_decisions():

@@ -56,6 +56,10 @@ def replay(
     loop = load_loop(loop_file)
     loop.need_model(f"replay {loop_file}")
     plans = _plans(compare, plan, default=replaying.own_plan(loop))
+    if plot is not None:
+        from leaven.cli.plotting import check_plot
+
+        check_plot(plot)  # not after minutes of replaying
     history = read_history(data, loop, time=time, label_time=label_time)
     begin = _start(start, history)
     runs: list[ReplayRun] = []
@@ -85,10 +89,13 @@ def _teller(bar: Progress, task: TaskID, name: str) -> Callable[[float, datetime
 def _plans(compare: str | None, plan: str | None, *, default: PlanName) -> list[PlanName]:
     from leaven.controller.replay import PLANS
 
+    if compare is not None and plan is not None:
+        raise BadDefinition("--plan and --compare", "both say which plans to run", "Keep one of the two.")
     asked = [name.strip() for name in (compare or plan or default).split(",")]
     for name in asked:
         if name not in PLANS:
-            raise BadDefinition("--compare", f"there is no plan {name!r}", f"Use {', '.join(PLANS)}.")
+            where = "--compare" if compare else "--plan"
+            raise BadDefinition(where, f"there is no plan {name!r}", f"Use {', '.join(PLANS)}.")
     return asked  # type: ignore[return-value]
 
 
@@ -114,12 +121,14 @@ def show_runs(runs: list[ReplayRun], out: Console) -> None:
 
     metric = loop_metric(runs)
     table = Table(title=f"{metric}, mean over windows of the answers that were served")
-    for heading in ("plan", metric, "refreshes", "promoted", "rejected", "rolled back", "train CPU s", "rows/s"):
+    for heading in ("plan", metric, "refreshes", "promoted", "rejected", "rolled back", "train CPU s", "rows trained",
+                    "rows/s"):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "plan" else "right")
     for run in runs:
         table.add_row(
             run.plan, _shown(run.mean_window_metrics[metric]), str(run.refreshes), str(run.promoted),
-            str(run.rejected), str(run.rolled_back), f"{run.train_cpu_s:.1f}", f"{run.rows / run.seconds:,.0f}",
+            str(run.rejected), str(run.rolled_back), f"{run.train_cpu_s:.1f}", f"{run.train_rows:,}",
+            f"{run.rows / run.seconds:,.0f}",
         )  # fmt: skip
     out.print(table)
     out.print(by_month(runs, metric))
@@ -129,12 +138,15 @@ def by_month(runs: list[ReplayRun], metric: str) -> object:
     """Return a table of the metric by the month in which the windows began."""
     from rich.table import Table
 
+    from leaven.stats.metrics import METRICS
+
     table = Table(title=f"{metric} by month")
     table.add_column("month")
     for run in runs:
         table.add_column(run.plan, justify="right")
     for month in Months.of(runs, metric):
-        best = max((value for value in month.values if value is not None), default=None)
+        pick = max if METRICS[metric].higher_is_better else min
+        best = pick((value for value in month.values if value is not None), default=None)
         table.add_row(month.name, *(_bold(value, value == best and len(runs) > 1) for value in month.values))
     return table
 

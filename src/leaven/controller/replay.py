@@ -105,7 +105,7 @@ def replay(
         history: Its past, oldest first.
         name: What the run is called in the result.
         start: What is older is known when the loop starts; the first version is trained then.
-        window: Length of the windows that the result is cut into.
+        window: Length of the windows that the result is cut into; a rest of less than half of it is part of the last.
         progress: Told the share that is done, and the virtual time.
         trusted: What models may be made of beside what is known.
 
@@ -186,8 +186,7 @@ class ReplayDriver:
             decided = decisions(connection, self.loop.name)
             ended = state.latest_refreshes(connection, self.loop.name, limit=1_000_000)
             trials = state.latest_trials(connection, self.loop.name, limit=1_000_000)
-        starts = [begin + i * window for i in range(int((end - begin) / window) + 1) if begin + i * window < end]
-        cut = [self._window(Span(at, min(at + window, end)), end + self.loop.label.window) for at in starts]
+        cut = [self._window(span, end + self.loop.label.window) for span in cuts(begin, end, window)]
         whole = self._window(Span(begin, end), end + self.loop.label.window)
         names = shown_metrics(self.loop.label.task)
         states = [one.state for one in ended]
@@ -219,6 +218,16 @@ class ReplayDriver:
         champions = served.predictions.version[served.predictions.arm == "champion"]
         version = str(champions[-1]) if len(champions) else ""
         return ReplayWindow(span.start.isoformat(), span.end.isoformat(), len(served), version, metrics)
+
+
+def cuts(begin: datetime, end: datetime, window: timedelta) -> list[Span]:
+    """Return the stretches of length `window` between `begin` and `end`, in order.
+
+    Windows count alike in their mean. So a rest that is shorter than half a window is part of the last one.
+    """
+    count = max(1, int((end - begin) / window + 0.5))
+    edges = [begin + i * window for i in range(count)]
+    return [Span(*each) for each in zip(edges, [*edges[1:], end], strict=True)]
 
 
 def _costs(lineage: dict[str, Any]) -> list[dict[str, Any]]:
