@@ -319,3 +319,31 @@ def test_a_loop_without_any_prediction_has_an_empty_queue(said, tmp_path):
     assert (found["candidates"], found["predictions"]) == (0, [])
     said("queue", "other", "--csv", tmp_path / "empty.csv")
     assert said("import", "other", tmp_path / "empty.csv", "--json")["rows"] == 0
+
+
+def test_a_label_with_classes_is_queued_and_told_by_name(tmp_path, monkeypatch, capsys, began):
+    for name in ("LEAVEN_DATABASE", "LEAVEN_CLOCK", "LEAVEN_LAKE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    rule = 'Label("kind", classes=["cat", "dog", "fox"], within="2h")'
+    (tmp_path / "flights.py").write_text(LOOP_FILE.replace("LABEL", rule))
+    installed = App(settings_from(home=tmp_path))
+    installed.enter(tmp_path / "flights.py")
+    at = began - timedelta(hours=9)
+    sure, torn = (0.98, 0.01, 0.01), (0.1, 0.46, 0.44)
+    commit(installed.lake, *(a_prediction(f"p{i}", at=at, answer=torn if i == 3 else sure) for i in range(6)))
+    installed.close()
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main(["label", *map(str, arguments), "--home", str(tmp_path)])
+        assert not left.value.code
+        return capsys.readouterr().out
+
+    assert "dog" in run("queue", "flights", "--by", "margin", "--rows", 1)
+    for by, why in {"uncertainty": "entropy 1.3", "margin": "leads by 0.02"}.items():
+        (asked,) = json.loads(run("queue", "flights", "--by", by, "--rows", 1, "--json"))["predictions"]
+        assert (asked["prediction"], asked["answer"]) == ("p3", "dog")
+        assert why in asked["why"]
+    (tmp_path / "told.csv").write_text("prediction,value\np3,fox\n")
+    assert json.loads(run("import", "flights", tmp_path / "told.csv", "--json"))["posted"] == 1

@@ -137,7 +137,7 @@ def _show_queue(out: Console, found: Queue, csv: Path | None) -> None:
         return
     table = Table("prediction", "served", "unit", "answer", "why", box=None)
     for each in found.predictions:
-        answer = "" if each.answer is None else f"{each.answer:.4g}"
+        answer = "" if each.answer is None else f"{each.answer:.4g}" if isinstance(each.answer, float) else each.answer
         table.add_row(escape(each.prediction), f"{each.at:%Y-%m-%d %H:%M}", escape(each.unit), answer, each.why)
     out.print(table)
 
