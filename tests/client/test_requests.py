@@ -111,7 +111,7 @@ def a_report(**changes: Any) -> Report:
     ("changes", "says"),
     [
         ({"value": float("nan")}, "r.value: nan is not finite"),
-        ({"value": "late"}, "r.value: 'late' is no number"),
+        ({"value": [1]}, "r.value: [1] is no number"),
         ({"prediction_id": None}, "r.prediction_id: it names neither"),
         ({"name": ""}, "r.name: it is empty"),
         ({"at": datetime(2026, 1, 1)}, "r.at: 2026-01-01 00:00:00 has no time zone"),

@@ -48,6 +48,10 @@ def freshness(
 
     Beside it: what fresh models lose that were trained on fewer rows, since more rows may help more than more often.
     """
+    if plot is not None:
+        from leaven.cli.plotting import check_plot
+
+        check_plot(plot)  # not after minutes of training
     found = aged(Asked(loop, data, time, label_time, home, ages, window, models, metric, seed))
     if plot is not None:
         from leaven.cli.plotting_ageing import plot_freshness

@@ -9,12 +9,13 @@ import numpy as np
 from leaven.learners import load
 from leaven.learners.direct import DirectModel
 from leaven.learners.direct.xgboost import XGBoostRefused
+from leaven.learners.guards import inputs_in
 from leaven.learners.scikit_learn import ScikitLearnModel, estimator_in
 from leaven.learners.xgboost import XGBoostModel, booster_in
 from leaven.training.learner import Files, Model
 
 LIBRARY = {
-    "skops": lambda files, task: ScikitLearnModel(estimator_in(files, ()), task),
+    "skops": lambda files, task: ScikitLearnModel(estimator_in(files, ()), inputs_in(files, "skops")),
     "xgboost-ubj": lambda files, _: XGBoostModel(booster_in(files)),
 }
 
