@@ -39,7 +39,7 @@ from leaven.curation import AllHistory
 from leaven.learners import Command, Function, LightGBM, River, Torch
 from leaven.training import Stateful
 {imports}
-types = {{"colour": "category", "size": "float", "count": "int", "new": "bool"}}
+types = {{"colour": "category", "size": "float", "count": "int", "new": "bool", "place": "category"}}
 features = [Feature(*named) for named in types.items()]
 loop = Loop("kind", features=features, unit="user", label=Label("y", above=0, within="1d"), learner={learner},
             data=AllHistory(), plan=Stateful())
