@@ -8,12 +8,15 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from sklearn.metrics import log_loss, roc_auc_score
 
+from leaven import Feature, Label, Loop
+from leaven.curation import AllHistory
 from leaven.errors import BadDefinition
 from leaven.learners import ALS
 from leaven.learners.als import load_model
 from leaven.learners.als_files import recommender_in
 from leaven.learners.als_table import table_of
 from leaven.loop import Schema
+from leaven.training import Stateless
 from leaven.training.encoding import Encoder, encoder_for
 from leaven.training.learner import CannotLearn, TrainingSet
 
@@ -301,6 +304,10 @@ def test_a_label_of_more_than_two_classes_is_refused(old):
     schema = Schema(FEATURES, "who", "multiclass")
     with pytest.raises(CannotLearn, match="a multiclass label is neither a number nor yes or no"):
         RATINGS.fit(TrainingSet(old.matrix, old.label, old.encoder, schema), seed=1)
+    classes = Label("genre", classes=["comedy", "drama", "crime"], within="1d")
+    named = [Feature("who", "category"), Feature("what", "category")]
+    with pytest.raises(BadDefinition, match="ALS learns no multiclass label"):
+        Loop("films", features=named, unit="who", label=classes, learner=RATINGS, data=AllHistory(), plan=Stateless())
 
 
 def test_folding_in_nobody_is_refused(old, parent):
