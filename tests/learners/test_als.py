@@ -1,6 +1,7 @@
 """Alternating least squares: what it answers, whom an update moves, and by how much."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from leaven.curation import AllHistory
 from leaven.errors import BadDefinition
 from leaven.learners import ALS
 from leaven.learners.als import load_model
+from leaven.learners.als_factors import Side, mean_outer, solved
 from leaven.learners.als_files import recommender_in
 from leaven.learners.als_table import table_of
 from leaven.loop import Schema
@@ -207,8 +209,29 @@ def test_a_refresh_moves_those_in_the_new_rows_and_leaves_the_others_to_the_bit(
     assert recommender_in(child).mean == recommender_in(files).mean
 
 
-def test_an_update_remembers_the_rows_that_it_is_not_shown_again():
-    """It closes over half of what lies between half of the rows and all of them; the new half alone does not."""
+def test_rows_that_are_not_shown_again_count_as_if_they_were_where_they_told_as_much_as_rows_do():
+    """Everybody met every item once, so what a row tells on average is what theirs told: exact, not nearly."""
+    rng = np.random.default_rng(3)
+    designs, base = rng.normal(size=(ITEMS, 4)), np.diag([0.5, 2.0, 2.0, 2.0])
+    people = np.array([0, 1, 2])
+    who, what = np.repeat(people, ITEMS), np.tile(np.arange(ITEMS), 3)
+    more_who, more_what = rng.integers(0, 3, 70), rng.integers(0, ITEMS, 70)
+    label, more_label = rng.normal(size=len(who)), rng.normal(size=70)
+
+    def learnt(side, codes, items, target):
+        past = mean_outer(designs, np.ones(ITEMS))
+        vectors = solved(side, codes, designs[items], np.ones(len(codes)), target, base=base, past=past)
+        return replace(side, vectors=vectors).counted(codes, decay=1.0)
+
+    nothing = Side.unknown(3, 4)
+    in_turn = learnt(learnt(nothing, who, what, label), more_who, more_what, more_label)
+    at_once = learnt(nothing, np.append(who, more_who), np.append(what, more_what), np.append(label, more_label))
+    np.testing.assert_allclose(in_turn.vectors, at_once.vectors, rtol=1e-9)
+    np.testing.assert_array_equal(in_turn.seen, at_once.seen)
+
+
+def test_an_update_closes_over_half_of_what_lies_between_half_of_the_rows_and_all_of_them():
+    """The new half alone does not."""
     who, what, label = some_ratings(3_000)
     first = rows_of(who[:1500], what[:1500], label[:1500])
     second = rows_of(who[1500:], what[1500:], label[1500:], parent=first.encoder)
