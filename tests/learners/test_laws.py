@@ -83,7 +83,8 @@ def test_an_unknown_category_and_missing_features_are_answered(case):
     served = load_artifact(case.artifact(case.data, case.files), trusted=TRUSTED)
     answers = served.answer({"colour": np.array(["never seen", None], dtype=object)})
     assert np.isfinite(answers).all()
-    assert answers[0] == answers[1]  # what is not known is missing
+    # What is not known is missing; matrix products may differ in the last bit by where in the batch a row stands.
+    assert answers[0] == pytest.approx(answers[1], rel=1e-12)
 
 
 @for_every_stateful
