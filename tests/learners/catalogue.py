@@ -15,12 +15,17 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRe
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leaven.learners import Command, Function, LightGBM, River, ScikitLearn, Torch, XGBoost, load
+from leaven.learners import ALS, Command, Function, LightGBM, River, ScikitLearn, Torch, XGBoost, load
 from leaven.learners.artifact import ModelArtifact
+from leaven.loop import Schema
 from leaven.training.learner import Files, Learner, Model, TrainingSet
-from tests.learners.builders import a_training_set, some_columns
+from tests.learners import builders
+from tests.learners.builders import Columns
 
 TRUSTED = ("river-pickle", "tests.learners.owned:load")
+# A recommender needs two categories. Nothing of the label follows from the place.
+FEATURES = (*builders.FEATURES, ("place", "category", False))
+PLACES = ("north", "east", "south", "west")
 PROGRAM = str(Path(__file__).with_name("owned_program.py"))
 
 CLASSIFIERS: dict[str, Learner] = {
@@ -41,6 +46,7 @@ CLASSIFIERS: dict[str, Learner] = {
         preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.1)), categories="one-hot"
     ),
     "river tree": River(tree.HoeffdingAdaptiveTreeClassifier(grace_period=20), trusted=["river-pickle"]),
+    "als": ALS("place", "colour", 4, 1.0, decay=0.2, threads=1),
     "function": Function("tests.learners.owned:train", "tests.learners.owned:load", stateful=True),
     "command": Command(["python", PROGRAM], format="lightgbm-text", stateful=True),
 }
@@ -50,6 +56,7 @@ REGRESSORS: dict[str, Learner] = {
     "histogram boosting": ScikitLearn(HistGradientBoostingRegressor(max_iter=10)),
     "ridge": ScikitLearn(Ridge(), categories="one-hot"),
     "sgd": ScikitLearn(SGDRegressor(), categories="one-hot"),
+    "als": ALS("place", "colour", 4, 1.0),
     "river linear": River(
         preprocessing.StandardScaler() | linear_model.LinearRegression(optim.SGD(0.05)), categories="one-hot"
     ),
@@ -106,6 +113,28 @@ class Case:
 
 CASES = [Case(name, "binary") for name in CLASSIFIERS] + [Case(name, "regression") for name in REGRESSORS]
 STATEFUL = [case for case in CASES if case.task == "binary" and case.learner.stateful]
+
+
+def a_schema(features: tuple[Any, ...] = FEATURES, task: str = "binary") -> Schema:
+    return builders.a_schema(features, task)
+
+
+def some_columns(rows: int, *, seed: int = 0, **given: Any) -> Columns:
+    places = np.random.default_rng([seed, 1]).choice(np.array(PLACES, dtype=object), rows)
+    return {**builders.some_columns(rows, seed=seed, **given), "place": places}
+
+
+def a_training_set(
+    rows: int = 400,
+    *,
+    seed: int = 0,
+    task: str = "binary",
+    columns: Columns | None = None,
+    schema: Schema | None = None,
+    **given: Any,
+) -> TrainingSet:
+    columns, schema = columns or some_columns(rows, seed=seed), schema or a_schema(task=task)
+    return builders.a_training_set(seed=seed, task=task, columns=columns, schema=schema, **given)
 
 
 @cache

@@ -36,10 +36,10 @@ from tests.learners.catalogue import CLASSIFIERS, PROGRAM, TRUSTED, Case
 LOOP = """
 from leaven import Feature, Label, Loop
 from leaven.curation import AllHistory
-from leaven.learners import Command, Function, LightGBM, River, Torch
+from leaven.learners import ALS, Command, Function, LightGBM, River, Torch
 from leaven.training import Stateful
 {imports}
-types = {{"colour": "category", "size": "float", "count": "int", "new": "bool"}}
+types = {{"colour": "category", "size": "float", "count": "int", "new": "bool", "place": "category"}}
 features = [Feature(*named) for named in types.items()]
 loop = Loop("kind", features=features, unit="user", label=Label("y", above=0, within="1d"), learner={learner},
             data=AllHistory(), plan=Stateful())
@@ -48,6 +48,7 @@ LEARNERS = {
     "lightgbm": "LightGBM(15, num_leaves=8, update_rounds=30, threads=1)",
     "river logistic": """River(
         preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.1)), categories="one-hot")""",
+    "als": 'ALS("place", "colour", 4, 1.0, decay=0.2, threads=1)',
     "function": 'Function("owned_beside:train", "owned_beside:load", stateful=True)',
     "command": f'Command(["python", {PROGRAM!r}], format="lightgbm-text", stateful=True)',
 }
@@ -78,11 +79,13 @@ def test_a_process_of_its_own_makes_the_very_model(name, tmp_path):
     if name != "function":  # there, another module's name stands in the files
         matrix = case.data.matrix
         np.testing.assert_array_equal(case.model(made.files).predict(matrix), case.model(expected).predict(matrix))
-    assert made.libraries.keys() >= {
+    used = {
         "lightgbm": {"lightgbm"},
         "river logistic": {"river", "skops"},
+        "als": {"implicit"},
         "torch": {"torch"},
-    }.get(name, set())
+    }
+    assert made.libraries.keys() >= used.get(name, set())
 
 
 def test_a_replay_keeps_an_online_model_going_where_its_pickle_is_allowed():

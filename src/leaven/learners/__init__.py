@@ -1,5 +1,6 @@
 """How models of real libraries are fitted, continued, stored safely, loaded, and trained in a process apart."""
 
+from leaven.learners.als import ALS
 from leaven.learners.command import Command
 from leaven.learners.formats import load
 from leaven.learners.function import Function
@@ -10,4 +11,15 @@ from leaven.learners.scikit_learn import ScikitLearn
 from leaven.learners.torch import Torch
 from leaven.learners.xgboost import XGBoost
 
-__all__ = ["Command", "Function", "LightGBM", "Parameters", "River", "ScikitLearn", "Torch", "XGBoost", "load"]
+__all__ = [
+    "ALS",
+    "Command",
+    "Function",
+    "LightGBM",
+    "Parameters",
+    "River",
+    "ScikitLearn",
+    "Torch",
+    "XGBoost",
+    "load",
+]

@@ -11,6 +11,7 @@ from leaven.training.learner import Files, Model, TextModel
 FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; imported only when a model of it is loaded
     "xgboost-ubj": "leaven.learners.xgboost",
     "lightgbm-text": "leaven.learners.lightgbm",
+    "als-npz": "leaven.learners.als",
     "skops": "leaven.learners.scikit_learn",
     "python": "leaven.learners.function",
     "river-skops": "leaven.learners.river",
