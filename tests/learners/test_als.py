@@ -14,9 +14,9 @@ from leaven.curation import AllHistory
 from leaven.errors import BadDefinition
 from leaven.learners import ALS
 from leaven.learners.als import load_model
-from leaven.learners.als_factors import Side, mean_outer, solved
-from leaven.learners.als_files import recommender_in
-from leaven.learners.als_table import table_of
+from leaven.learners.als.factors import Side, mean_outer, solved
+from leaven.learners.als.files import recommender_in
+from leaven.learners.als.table import table_of
 from leaven.loop import Schema
 from leaven.training import Stateless
 from leaven.training.encoding import Encoder, encoder_for

@@ -29,8 +29,8 @@ from leaven.learners.fitting import fit_or_update
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.growing import grown_parent, proof_in
 from leaven.learners.owned_code import UntrustedCode
-from leaven.learners.torch_rows import FARTHEST, Preparation, preparation_of
-from leaven.learners.torch_state import Sheet, read_arrays
+from leaven.learners.torch.rows import FARTHEST, Preparation, preparation_of
+from leaven.learners.torch.state import Sheet, read_arrays
 from leaven.loop import Schema
 from leaven.training.encoding import Encoder
 from leaven.training.learner import CannotLearn, TrainingSet

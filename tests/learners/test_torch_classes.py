@@ -18,7 +18,7 @@ from leaven import Feature, Label, Loop
 from leaven.curation import AllHistory
 from leaven.errors import BadDefinition
 from leaven.learners import Torch, load
-from leaven.learners.torch_state import read_arrays
+from leaven.learners.torch.state import read_arrays
 from leaven.loop import Schema
 from leaven.training import Stateless
 from leaven.training.encoding import Encoder

@@ -17,8 +17,8 @@ if find_spec("torch") is None:
 import torch
 from torch import nn
 
-from leaven.learners.torch_losses import consolidation, distillation, fisher_information, loss_of
-from leaven.learners.torch_training import Pace, learning_rate
+from leaven.learners.torch.losses import consolidation, distillation, fisher_information, loss_of
+from leaven.learners.torch.training import Pace, learning_rate
 
 
 class Plain(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 
 if find_spec("torch") is None:
     pytest.skip(
-        "TORCH IS NOT INSTALLED: no operation of leaven.learners.torch_surgery is tested here. "
+        "TORCH IS NOT INSTALLED: no operation of leaven.learners.torch.surgery is tested here. "
         'To test them: pip install "leaven[torch]"',
         allow_module_level=True,
     )
@@ -20,8 +20,8 @@ if find_spec("torch") is None:
 import torch
 from torch import nn
 
-from leaven.learners import torch_surgery as cut
-from leaven.learners.torch_proof import move_optimizer, prove_module
+from leaven.learners.torch import surgery as cut
+from leaven.learners.torch.proof import move_optimizer, prove_module
 from leaven.training.learner import CannotLearn
 from leaven.training.surgery import (
     AddAdapter,

@@ -16,7 +16,7 @@ FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; importe
     "python": "leaven.learners.function",
     "river-skops": "leaven.learners.river",
     "river-pickle": "leaven.learners.river",
-    "torch-npz": "leaven.learners.torch_serving",
+    "torch-npz": "leaven.learners.torch.serving",
 }
 
 

@@ -2,7 +2,7 @@
 
 Each operation takes layers and returns new ones, which the caller puts in their place; the old ones stay as they were.
 It also says where every old parameter stands in the new ones, so that an optimizer's state can follow, and what is new,
-so that it can be shown to learn (`leaven.learners.torch_proof`).
+so that it can be shown to learn (`leaven.learners.torch.proof`).
 
 Sources: T. Chen, I. Goodfellow, J. Shlens, "Net2Net" (ICLR 2016) for copies of units and layers of identity; C. Berner
 and others, "Dota 2 with Large Scale Deep Reinforcement Learning" (2019), appendix B, for recurrent layers, here with

@@ -1,6 +1,6 @@
 """How does a network in training get categories, classes and features that it did not know?
 
-By the operations of `leaven.learners.torch_surgery`; what the optimizer knew, and what elastic weight consolidation
+By the operations of `leaven.learners.torch.surgery`; what the optimizer knew, and what elastic weight consolidation
 knows of the past, follow the parameters. What is new has no past, so nothing holds it.
 """
 
@@ -11,12 +11,12 @@ from copy import deepcopy
 
 import numpy as np
 
-from leaven.learners.torch_network import joined
-from leaven.learners.torch_proof import move_optimizer, prove_module
-from leaven.learners.torch_rows import Preparation
-from leaven.learners.torch_state import State
-from leaven.learners.torch_surgery import Operated, Tensor, add_classes, add_ids, add_inputs, torch_library
-from leaven.learners.torch_training import Rows
+from leaven.learners.torch.network import joined
+from leaven.learners.torch.proof import move_optimizer, prove_module
+from leaven.learners.torch.rows import Preparation
+from leaven.learners.torch.state import State
+from leaven.learners.torch.surgery import Operated, Tensor, add_classes, add_ids, add_inputs, torch_library
+from leaven.learners.torch.training import Rows
 from leaven.training.encoding import Matrix
 from leaven.training.surgery import Proof
 

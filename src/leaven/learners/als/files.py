@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.learners.als_chances import Chances
-from leaven.learners.als_factors import Codes, Side
+from leaven.learners.als.chances import Chances
+from leaven.learners.als.factors import Codes, Side
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import whole_file
 from leaven.training.encoding import Matrix

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import whole_file
-from leaven.learners.torch_rows import Preparation
-from leaven.learners.torch_surgery import Module, Tensor, torch_library
+from leaven.learners.torch.rows import Preparation
+from leaven.learners.torch.surgery import Module, Tensor, torch_library
 from leaven.training.learner import CannotLearn, Files
 
 FORMAT = "torch-npz"

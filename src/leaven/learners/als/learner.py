@@ -1,8 +1,8 @@
 """How is a recommender fitted and continued by alternating least squares?
 
 A rating is the mean of all, what the user and the item add to it, and the product of their factors, by our own few
-lines (`als_factors`). A yes or no is the product of factors that the `implicit` package fits (Hu, Koren and Volinsky,
-"Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008), made a probability by a curve (`als_chances`).
+lines (`factors`). A yes or no is the product of factors that the `implicit` package fits (Hu, Koren and Volinsky,
+"Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008), made a probability by a curve (`chances`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from leaven.errors import BadDefinition
-from leaven.learners.als_chances import Chances
-from leaven.learners.als_factors import Numbers, Rows, Side, first_items, with_events, with_ratings
-from leaven.learners.als_files import FORMAT, MODEL_FILE, Recommender, recommender_in
-from leaven.learners.als_table import Table, table_of
+from leaven.learners.als.chances import Chances
+from leaven.learners.als.factors import Numbers, Rows, Side, first_items, with_events, with_ratings
+from leaven.learners.als.files import FORMAT, MODEL_FILE, Recommender, recommender_in
+from leaven.learners.als.table import Table, table_of
 from leaven.learners.bounds import check_choice, check_count, check_share, check_weight, threads_for
 from leaven.learners.guards import INPUTS_FILE, check_continues, check_rows, inputs_of
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet

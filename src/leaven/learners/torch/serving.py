@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from leaven.learners.guards import inputs_in
 from leaven.learners.owned_code import allowed
-from leaven.learners.torch_network import Layers, built, network_inputs, tabular
-from leaven.learners.torch_rows import Preparation
-from leaven.learners.torch_state import FORMAT, MODEL_FILE, Sheet, load_network, sheet_in
-from leaven.learners.torch_surgery import Module, torch_library
+from leaven.learners.torch.network import Layers, built, network_inputs, tabular
+from leaven.learners.torch.rows import Preparation
+from leaven.learners.torch.state import FORMAT, MODEL_FILE, Sheet, load_network, sheet_in
+from leaven.learners.torch.surgery import Module, torch_library
 from leaven.training.encoding import Matrix
 from leaven.training.learner import Files, Model
 

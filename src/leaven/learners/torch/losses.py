@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from leaven.learners.torch_surgery import Module, Tensor, torch_library
+from leaven.learners.torch.surgery import Module, Tensor, torch_library
 
 FISHER_ROWS = 256
 

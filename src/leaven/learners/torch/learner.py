@@ -27,11 +27,11 @@ from leaven.learners.guards import (
     widened,
 )
 from leaven.learners.owned_code import code_of, imported
-from leaven.learners.torch_growth import grow_categories, grow_classes, grow_features
-from leaven.learners.torch_rows import Preparation, preparation_of
-from leaven.learners.torch_serving import WHERE, load_model, network_of
-from leaven.learners.torch_settings import check_settings
-from leaven.learners.torch_state import (
+from leaven.learners.torch.growth import grow_categories, grow_classes, grow_features
+from leaven.learners.torch.rows import Preparation, preparation_of
+from leaven.learners.torch.serving import WHERE, load_model, network_of
+from leaven.learners.torch.settings import check_settings
+from leaven.learners.torch.state import (
     FORMAT,
     MODEL_FILE,
     SHEET_FILE,
@@ -43,8 +43,8 @@ from leaven.learners.torch_state import (
     sheet_in,
     training_in,
 )
-from leaven.learners.torch_surgery import Module
-from leaven.learners.torch_training import (
+from leaven.learners.torch.surgery import Module
+from leaven.learners.torch.training import (
     Pace,
     Rows,
     Schedule,
@@ -72,7 +72,7 @@ class Torch:
 
     Ours: numbers are standardised, gaps stand at the mean and are marked, categories are embedded, and layers of
     `hidden` units follow. Yours: a function, called with a `NetworkInputs`
-    (`leaven.learners.torch_network`), that returns a `torch.nn.Module`; it is imported by name and never stored, so
+    (`leaven.learners.torch.network`), that returns a `torch.nn.Module`; it is imported by name and never stored, so
     whoever loads the model must allow the name, in `LEAVEN_TRUSTED_TYPES`. It is trained in single precision and
     answers in double, so that an answer does not depend on which rows were asked beside it.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from leaven.learners.torch_surgery import Module, Operated, Tensor, torch_library
+from leaven.learners.torch.surgery import Module, Operated, Tensor, torch_library
 from leaven.training.surgery import Proof, prove, relative_difference
 
 _FIRST_ORDER = ("exp_avg", "momentum_buffer")

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from leaven.errors import BadDefinition
-from leaven.learners.torch_rows import Preparation
-from leaven.learners.torch_surgery import Module, Tensor, torch_library
+from leaven.learners.torch.rows import Preparation
+from leaven.learners.torch.surgery import Module, Tensor, torch_library
 
 ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU", "silu": "SiLU", "tanh": "Tanh"}
 

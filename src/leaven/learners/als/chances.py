@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.learners.als_factors import Codes, Numbers, Side, tallied
+from leaven.learners.als.factors import Codes, Numbers, Side, tallied
 
 _DOUBT = 5.0  # rows of the usual kind that a user's or an item's own rate is mixed with
 _BEGIN = np.array([0.0, 0.0, 1.0, 1.0])  # before any row: the rates as they are, nothing yet of the product

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.learners.torch_losses import consolidation, distillation, fisher_information, loss_of
-from leaven.learners.torch_state import State
-from leaven.learners.torch_surgery import Module, Tensor, torch_library
+from leaven.learners.torch.losses import consolidation, distillation, fisher_information, loss_of
+from leaven.learners.torch.state import State
+from leaven.learners.torch.surgery import Module, Tensor, torch_library
 from leaven.training.learner import CannotLearn
 
 Schedule = Literal["constant", "cosine"]
@@ -75,7 +75,7 @@ def check_outputs(network: Module, rows: Rows, *, outputs: int) -> None:
         CannotLearn: it fails on the first rows, or gives another shape.
     """
     asked = rows.numbers[:2], rows.codes[:2]
-    mend = "See leaven.learners.torch_network.NetworkInputs for what it gets."
+    mend = "See leaven.learners.torch.network.NetworkInputs for what it gets."
     try:
         with torch_library().no_grad():
             shape = tuple(network.eval()(*asked).shape)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.learners.als_chances import Chances
-from leaven.learners.als_factors import Codes, Rows, Side
-from leaven.learners.als_files import Recommender, codes_of
+from leaven.learners.als.chances import Chances
+from leaven.learners.als.factors import Codes, Rows, Side
+from leaven.learners.als.files import Recommender, codes_of
 from leaven.training.learner import TrainingSet
 
 

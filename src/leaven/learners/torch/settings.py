@@ -7,7 +7,7 @@ from typing import Any
 
 from leaven.errors import BadDefinition
 from leaven.learners.bounds import check_choice, check_count, check_share, check_weight
-from leaven.learners.torch_network import ACTIVATIONS
+from leaven.learners.torch.network import ACTIVATIONS
 
 _COUNTS = {"embedding": 1, "epochs": 1, "update_epochs": 1, "batch_size": 1, "warmup": 0, "threads": 1}
 _CHOICES = {"optimizer": ("adamw", "sgd"), "schedule": ("constant", "cosine"), "activation": tuple(ACTIVATIONS)}
