@@ -8,6 +8,8 @@ page names must exist. What a block needs is said in a comment before its fence,
 - `<!-- exit N -->`: the last command ends with this exit code.
 - `<!-- not run: REASON -->`: it is shown only.
 
+A `diff` with a title changes that file: its removed lines, which must be there once, become the added ones.
+
 A page that begins with `<!-- continues PAGE -->` is read after that one, in the same folder, with its servers running.
 One that begins with `<!-- files of PAGE -->` finds the files that the other page writes, made by running them.
 """
@@ -35,7 +37,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = sorted([*(REPOSITORY / "docs").rglob("*.md"), REPOSITORY / "README.md"])
-RUN = ("python", "console")
+RUN = ("python", "console", "diff")
 
 FENCE = re.compile(
     r"(?:^[ ]*<!--\s*(?P<note>[^\n]*?)\s*-->\n+)?^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n"
@@ -106,6 +108,8 @@ class Reader:
         code = block.code.replace(":8080", f":{self._port}")
         if block.language == "python":
             self._python(block, code)
+        elif block.language == "diff":
+            self._edit(block)
         elif block.note == "server":
             self._serve(block, code)
         else:
@@ -116,6 +120,15 @@ class Reader:
             (self._folder / block.title).write_text(code)
         # A page's blocks build on each other; line numbers are the page's own, so a failure points there.
         exec(compile("\n" * block.line + code, str(block.page), "exec"), self._namespace)
+
+    def _edit(self, block: Block) -> None:
+        assert block.title is not None, f"{block.where}: which file?"
+        lines = block.code.splitlines()
+        removed, added = ("\n".join(line[1:] for line in lines if line[0] in kinds) + "\n" for kinds in ("- ", "+ "))
+        file = self._folder / block.title
+        text = file.read_text()
+        assert text.count(removed) == 1, f"{block.where}: not once in {block.title}:\n{removed}"
+        file.write_text(text.replace(removed, added))
 
     def _type(self, block: Block, code: str) -> None:
         given = commands(code)

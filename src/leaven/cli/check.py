@@ -82,6 +82,10 @@ def check(
     else:
         with open_sample(data) as sample:
             found = list(_on_data(loop, sample, time=time, label_time=label_time))
+    if not (loop.of_parameters or loop.pace):
+        found.append(
+            Finding("note", "triggers", f"none: a refresh begins when somebody runs leaven retrain {loop.name}")
+        )
     if compared is not None:
         found += parity_findings(compared)
     found += champion_findings(loop, home)

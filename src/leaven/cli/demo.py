@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from leaven.cli.output import AsJson, emit, messages, progress
-from leaven.cli.replay import by_month
+from leaven.cli.replay import by_window
 from leaven.errors import BadDefinition
 from leaven.settings import calm_threads
 
@@ -54,7 +54,7 @@ def _draw(told: dict[str, Any], picture: Path) -> Path | None:
 
 def _end(told: dict[str, Any], drawn: Path | None, out: Console) -> None:
     out.print("\n[bold]3. What it was worth.[/bold]")
-    out.print(by_month(told["runs"], "roc_auc"))
+    out.print(by_window(told["runs"], "roc_auc"))
     if drawn is not None:
         out.print(f"picture: {drawn}")
     shown, leaven = f"--home {told['home']}", _own_name()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,11 +21,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from leaven.controller.replay import PlanName, ReplayRun
+    from leaven.registry.decisions import Decision
     from leaven.storage.history_file import History
 
 app = typer.Typer()
+
+_MANY_WINDOWS = 16  # more are shown by month
 
 
 @app.command()
@@ -43,6 +46,10 @@ def replay(
     plan: Annotated[str | None, typer.Option("--plan", help="One plan to run in place of the loop's own.")] = None,
     start: Annotated[
         str | None, typer.Option("--start", help="Date of the first version. Default: after a sixth of the time.")
+    ] = None,
+    retrain: Annotated[
+        list[str] | None,
+        typer.Option("--retrain", help="As if somebody had run `leaven retrain` then; may be repeated. Not of frozen."),
     ] = None,
     window: Annotated[str, typer.Option("--window", help="Length of the windows of the report.")] = "7d",
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the windows into this .svg or .png.")] = None,
@@ -62,6 +69,7 @@ def replay(
         check_plot(plot)  # not after minutes of replaying
     history = read_history(data, loop, time=time, label_time=label_time)
     begin = _start(start, history)
+    by_hand = [moment_from(text, where="--retrain") for text in retrain or ()]
     runs: list[ReplayRun] = []
     with progress() as bar:
         for name in plans:
@@ -70,8 +78,8 @@ def replay(
             chosen = replaying.variant(loop, name)
             runs.append(
                 replaying.replay(
-                    chosen, history, name=name, start=begin, window=duration(window), progress=told,
-                    trusted=settings_from().trusted_types,
+                    chosen, history, name=name, start=begin, by_hand=() if name == "frozen" else by_hand,
+                    window=duration(window), progress=told, trusted=settings_from().trusted_types,
                 )
             )  # fmt: skip
     if plot is not None:
@@ -116,57 +124,63 @@ def loop_metric(runs: list[ReplayRun]) -> str:
 
 
 def show_runs(runs: list[ReplayRun], out: Console) -> None:
-    """Print one line per run, and the windows by month side by side."""
+    """Print one line per run, its windows beside those of the others, and why refreshes were rejected."""
+    from rich.markup import escape
     from rich.table import Table
 
     metric = loop_metric(runs)
-    table = Table(title=f"{metric}, mean over windows of the answers that were served")
-    for heading in ("plan", metric, "refreshes", "promoted", "rejected", "rolled back", "train CPU s", "rows trained",
-                    "rows/s"):  # fmt: skip
-        table.add_column(heading, justify="left" if heading == "plan" else "right")
+    table = Table(title=f"what was served ({metric}, mean over windows), and what it took with the first version")
+    headings = (metric, "refreshes", "promoted", "rejected", "rolled back", "rows trained on", "training CPU")
+    table.add_column("plan")
+    for heading in headings:
+        table.add_column(heading, justify="right")
     for run in runs:
         table.add_row(
             run.plan, _shown(run.mean_window_metrics[metric]), str(run.refreshes), str(run.promoted),
-            str(run.rejected), str(run.rolled_back), f"{run.train_cpu_s:.1f}", f"{run.train_rows:,}",
-            f"{run.rows / run.seconds:,.0f}",
+            str(run.rejected), str(run.rolled_back), f"{run.train_rows:,}", f"{run.train_cpu_s:.2f} s",
         )  # fmt: skip
     out.print(table)
-    out.print(by_month(runs, metric))
+    out.print(by_window(runs, metric))
+    for run in runs:
+        last = _last_rejection(run)
+        if last is not None:
+            out.print(f"{run.plan}: last rejected on {instant(last.at):%Y-%m-%d}: {escape(last.why.splitlines()[-1])}")
+    rows, seconds = sum(run.rows for run in runs), sum(run.seconds for run in runs)
+    out.print(f"replayed {rows:,} answers in {seconds:.1f} s")
 
 
-def by_month(runs: list[ReplayRun], metric: str) -> object:
-    """Return a table of the metric by the month in which the windows began."""
+def _last_rejection(run: ReplayRun) -> Decision | None:
+    """The newest decision of gates or a trial against a version."""
+    against = {"gate": ("fail", "undecided"), "trial": ("stop", "give_up", "roll_back")}
+    return next((one for one in reversed(run.decisions) if one.outcome in against.get(one.kind, ())), None)
+
+
+def by_window(runs: list[ReplayRun], metric: str) -> Table:
+    """Return a table of the metric by window, or by the month in which windows began where they are many."""
     from rich.table import Table
 
     from leaven.stats.metrics import METRICS
 
-    table = Table(title=f"{metric} by month")
-    table.add_column("month")
+    starts = sorted({window.start for run in runs for window in run.windows})
+    months = len(starts) > _MANY_WINDOWS
+    several_a_day = len({start[:10] for start in starts}) < len(starts)
+    length = len("2026-01") if months else len("2026-01-29T00:00" if several_a_day else "2026-01-29")
+    table = Table(title=f"{metric} by {'month' if months else 'window'}")
+    table.add_column("month" if months else "from")
     for run in runs:
         table.add_column(run.plan, justify="right")
-    for month in Months.of(runs, metric):
-        pick = max if METRICS[metric].higher_is_better else min
-        best = pick((value for value in month.values if value is not None), default=None)
-        table.add_row(month.name, *(_bold(value, value == best and len(runs) > 1) for value in month.values))
+    better = max if METRICS[metric].higher_is_better else min
+    for name in dict.fromkeys(start[:length] for start in starts):
+        values = [_mean_of(run, name, metric) for run in runs]
+        best = better((value for value in values if value is not None), default=None)
+        shown = (_bold(value, value == best and len(runs) > 1) for value in values)
+        table.add_row(name.replace("T", " "), *shown)
     return table
 
 
-@dataclass(frozen=True, slots=True)
-class Months:
-    """One month's mean of the windows that began in it, per run."""
-
-    name: str
-    values: tuple[float | None, ...]
-
-    @staticmethod
-    def of(runs: list[ReplayRun], metric: str) -> list[Months]:
-        """Return the months that the runs cover, in order."""
-        names = sorted({window.start[:7] for run in runs for window in run.windows})
-        return [Months(name, tuple(_month_mean(run, name, metric) for run in runs)) for name in names]
-
-
-def _month_mean(run: ReplayRun, month: str, metric: str) -> float | None:
-    known = [w.metrics[metric] for w in run.windows if w.start.startswith(month) and w.metrics[metric] is not None]
+def _mean_of(run: ReplayRun, began: str, metric: str) -> float | None:
+    """The mean of the windows whose start, as text, begins with `began`."""
+    known = [w.metrics[metric] for w in run.windows if w.start.startswith(began) and w.metrics[metric] is not None]
     return float(np.mean(np.array(known, dtype=float))) if known else None
 
 

@@ -19,6 +19,7 @@ from leaven.controller import state
 from leaven.controller.controller import Controller
 from leaven.controller.history import HistoryLog
 from leaven.controller.parts import Parts
+from leaven.controller.people import request_refresh
 from leaven.controller.refreshes import InlineRunner
 from leaven.duration import floor_to, instant, micros
 from leaven.errors import BadDefinition
@@ -94,6 +95,7 @@ def replay(
     *,
     name: str,
     start: datetime,
+    by_hand: Sequence[datetime] = (),
     window: timedelta = timedelta(days=7),
     progress: Callable[[float, datetime], None] = lambda share, now: None,
     trusted: tuple[str, ...] = (),
@@ -105,12 +107,14 @@ def replay(
         history: Its past, oldest first.
         name: What the run is called in the result.
         start: What is older is known when the loop starts; the first version is trained then.
+        by_hand: When somebody asks for a refresh: it begins at the next tick, or once the loop is free.
         window: Length of the windows that the result is cut into; a rest of less than half of it is part of the last.
         progress: Told the share that is done, and the virtual time.
         trusted: What models may be made of beside what is known.
 
     Raises:
-        BadDefinition: `start` leaves nothing to train on or nothing to serve.
+        BadDefinition: `start` leaves nothing to train on or nothing to serve; a moment of `by_hand` is not between
+            `start` and the end.
     """
     began = time.perf_counter()
     driver = ReplayDriver(loop, history, trusted=trusted)
@@ -119,10 +123,17 @@ def replay(
     if not first < start < end:
         raise BadDefinition("--start", f"{start:%Y-%m-%d} is not inside the data", f"It runs from {first} to {end}.")
     now = begin = floor_to(start, loop.tick_length)
+    for moment in by_hand:
+        if not begin < moment < end:
+            what = f"{moment:%Y-%m-%d %H:%M} is not between the first version and the end"
+            raise BadDefinition("--retrain", what, f"Give a moment after {begin} and before {end}.")
     driver.begin(now)
+    asked = sorted(by_hand, reverse=True)
     while now < end:
-        now += loop.tick_length
-        driver.step(min(now, end) if now > end else now)
+        now = min(now + loop.tick_length, end)
+        if asked and asked[-1] <= now and driver.ask(now):
+            asked.pop()
+        driver.step(now)
         progress(min(1.0, (now - begin) / (end - begin)), now)
     return driver.result(name, begin=begin, end=end, window=window, seconds=time.perf_counter() - began)
 
@@ -168,6 +179,14 @@ class ReplayDriver:
         """Register the loop, as `leaven up` does."""
         with self.database.write() as connection:
             loops.put(connection, self.loop, path="", source="", at=micros(now))
+
+    def ask(self, now: datetime) -> bool:
+        """Ask for a refresh as `leaven retrain` does; False where one, or a trial, is under way."""
+        try:
+            request_refresh(self.database, self.loop.name, by="person:replay", now=now)
+        except state.RefreshUnderWay:
+            return False
+        return True
 
     def step(self, now: datetime) -> None:
         """Serve what was asked up to `now`, then tick."""

@@ -113,6 +113,10 @@ class LightGBM:
         """Always: an update appends trees, or moves the leaves."""
         return True
 
+    def import_library(self) -> None:
+        """Import what trains, which takes as long as training on a few thousand rows."""
+        _library()
+
     def fit(self, data: TrainingSet, *, seed: int) -> Files:
         """Return a model of up to `rounds` trees (fewer, if the rows fill no more leaves) fitted to `data` alone.
 

@@ -175,9 +175,12 @@ def train_here(
 ) -> TrainingOutcome:
     """Make the model in this process, without limits, and return it with what it took (as `leaven replay` does).
 
+    A library that the learner imports only when it trains is imported before, so that no model is charged for it.
+
     Raises:
         CannotLearn: the learner refuses the data or the parent.
     """
+    getattr(learner, "import_library", lambda: None)()
     began, cpu = time.monotonic(), time.process_time()
     files = fit_or_update(learner, data, mode=mode, parent=parent, seed=seed)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

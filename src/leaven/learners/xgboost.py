@@ -115,6 +115,10 @@ class XGBoost:
         """Always: an update appends trees, or fits the leaves anew."""
         return True
 
+    def import_library(self) -> None:
+        """Import what trains, which takes as long as training on a few thousand rows."""
+        _library()
+
     def fit(self, data: TrainingSet, *, seed: int) -> Files:
         """Return a model of `rounds` trees fitted to `data` alone.
 
