@@ -15,7 +15,7 @@ from leaven.learners import Embedded, ScikitLearn
 from leaven.training import Hybrid
 from leaven.triggers import Every
 
-KINDS = [f"cs.{name}" for name in "PL LO CY GT CC DL MM SD CG MA GR PF".split()]
+KINDS = ["cs.PL", "cs.LO", "cs.CY", "cs.GT", "cs.CC", "cs.DL", "cs.MM", "cs.SD", "cs.CG", "cs.MA", "cs.GR", "cs.PF"]
 words = make_pipeline(
     HashingVectorizer(n_features=2**18, ngram_range=(1, 2), alternate_sign=False, norm=None),
     TfidfTransformer(sublinear_tf=True),

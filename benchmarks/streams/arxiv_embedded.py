@@ -12,7 +12,7 @@ from leaven.learners import Embedded, ScikitLearn
 from leaven.training import Hybrid
 from leaven.triggers import Every
 
-KINDS = [f"cs.{name}" for name in "PL LO CY GT CC DL MM SD CG MA GR PF".split()]
+KINDS = ["cs.PL", "cs.LO", "cs.CY", "cs.GT", "cs.CC", "cs.DL", "cs.MM", "cs.SD", "cs.CG", "cs.MA", "cs.GR", "cs.PF"]
 steps = SGDClassifier(loss="log_loss", alpha=1e-5, learning_rate="constant", eta0=0.2, max_iter=10, tol=None)
 
 loop = Loop(
