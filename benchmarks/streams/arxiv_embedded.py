@@ -24,7 +24,7 @@ loop = Loop(
     data=AllHistory(),
     plan=Hybrid(rebuild="730d", compare_every=None),
     triggers=[Every("90d")],
-    gates=[Sane(), NotWorse("error_rate", on="fresh", margin=0.01, min_rows=50)],
+    gates=[Sane(), NotWorse("log_loss", on="fresh", margin=0.1, min_rows=50)],
     holdout="30d",
     tick="1d",
 )

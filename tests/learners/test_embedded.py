@@ -332,7 +332,7 @@ def test_a_training_process_makes_the_same_model(tmp_path):
     loop = load_loop(loop_file)
     data, columns = titles()
     job = TrainingJob(loop_file, "papers", loop.digest, "fit", 1, data)
-    outcome = train_in_process(job, seconds=300, memory_mb=8000)
+    outcome = train_in_process(job, seconds=300, memory_mb=4096)
     here = served(loop.learner, data, loop.learner.fit(data, seed=1)).answer(columns)
     np.testing.assert_allclose(served(loop.learner, data, outcome.files).answer(columns), here, atol=1e-6)
     assert "tokenizers" in outcome.libraries
