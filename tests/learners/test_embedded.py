@@ -196,6 +196,19 @@ def test_the_same_rows_and_seed_give_the_same_files():
     np.testing.assert_array_equal(one, other)
 
 
+def test_kept_embeddings_give_the_same_model_up_to_rounding(tmp_path):
+    keeping = Embedded(STEADY, kept_in=str(tmp_path / "kept.db"))
+    data, columns = titles()
+    more, _ = titles(seed=2, parent=data.encoder)
+    answers = []
+    for learner in (Embedded(STEADY), keeping, keeping):
+        files = learner.update(learner.fit(data, seed=3), more, seed=3)
+        answers.append(served(learner, more, files).answer(columns))
+    np.testing.assert_allclose(answers[1], answers[0], rtol=keeping.reproduces_within)
+    np.testing.assert_array_equal(answers[2], answers[1])
+    assert Embedded(STEADY).reproduces_within == 0
+
+
 def test_the_head_may_get_the_texts_as_well():
     learner = Embedded(replace(STEADY, categories="one-hot"), texts_too=True)
     data, _ = titles()
