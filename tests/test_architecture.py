@@ -45,8 +45,8 @@ CORE_STDLIB = words(
 )
 # What a gateway process must not load before a served model needs it.
 HEAVY = words(
-    "alembic dbos deltalake duckdb google grpc implicit lightgbm matplotlib obstore pandas pyarrow rich river scipy"
-    " skops sklearn sqlalchemy torch typer xgboost"
+    "alembic dbos deltalake duckdb google grpc implicit lightgbm matplotlib obstore pandas pyarrow rich river"
+    " safetensors scipy skops sklearn sqlalchemy tokenizers torch typer xgboost"
 )
 
 

@@ -2,6 +2,7 @@
 
 from leaven.learners.als import ALS
 from leaven.learners.command import Command
+from leaven.learners.embedded import Embedded
 from leaven.learners.formats import load
 from leaven.learners.function import Function
 from leaven.learners.lightgbm import LightGBM
@@ -14,6 +15,7 @@ from leaven.learners.xgboost import XGBoost
 __all__ = [
     "ALS",
     "Command",
+    "Embedded",
     "Function",
     "LightGBM",
     "Parameters",

@@ -25,7 +25,7 @@ from leaven.training.plans import Mode
 
 JOB_FILE, DATA_FILE, TEXTS_FILE, RESULT_FILE = "job.json", "data.npz", "texts.msgpack", "result.json"
 PARENT_FOLDER, MODEL_FOLDER = "parent", "model"
-_LIBRARIES = ("numpy", "scipy", "sklearn", "skops", "xgboost", "lightgbm", "river", "implicit", "torch")
+_LIBRARIES = ("numpy", "scipy", "sklearn", "skops", "xgboost", "lightgbm", "river", "implicit", "torch", "tokenizers")
 OUT_OF_MEMORY = 71  # exit code; the system's own for a missing resource
 
 

@@ -17,6 +17,7 @@ FORMATS = {  # format -> module with a `load_model(files, trusted=…)`; importe
     "river-skops": "leaven.learners.river",
     "river-pickle": "leaven.learners.river",
     "torch-npz": "leaven.learners.torch.serving",
+    "embedded": "leaven.learners.embedded",
 }
 
 
