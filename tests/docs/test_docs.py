@@ -197,6 +197,8 @@ def commands(code: str) -> list[str]:
     return found
 
 
+# Pages of half a minute or more whose subject other tests hold as well.
+LONG = {"docs/howto/grow-a-model.md", "docs/howto/choose-a-strategy.md", "docs/howto/recommend.md"}
 RUNNABLE = [page for page in PAGES if any(map(runs, blocks(page))) and begins_with(page, "continues") is None]
 
 
@@ -214,7 +216,11 @@ def reader(tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.Mon
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", RUNNABLE, ids=named)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if named(page) in LONG else ()) for page in RUNNABLE],
+    ids=named,
+)
 def test_what_a_page_tells_to_do_works(page: Path, reader: Reader):
     """One test per page that stands alone; the pages that continue it follow in the same test."""
     pages = [page, *(other for other in PAGES if begins_with(other, "continues") == page)]

@@ -415,6 +415,7 @@ def silent_server() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.slow  # it waits for a time limit, twice
 def test_a_database_that_never_answers_costs_its_time_and_no_more(home: Path, silent_server: int, leaven):
     began = time.monotonic()
     ran = leaven("doctor", "--home", home, "--json", "--seconds", 6,

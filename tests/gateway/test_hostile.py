@@ -263,6 +263,7 @@ def test_many_small_chunks_of_an_honest_body_are_answered(gateway: RunningGatewa
     assert statuses(exchange(gateway, CHUNKED + chunks + b"0\r\nx-trailer: 1\r\n\r\n", close=True)) == [200]
 
 
+@pytest.mark.slow  # 140 MB through one connection; JSON and bombs beyond their limits are below
 def test_a_body_longer_than_the_limit_is_refused_whether_it_says_so_or_not(gateway: RunningGateway):
     with others_served(gateway):
         said = exchange(gateway, (INFER + b"Content-Length: %d\r\n\r\n" % (70 * MB), *[b" " * MB] * 70))
