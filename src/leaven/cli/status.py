@@ -166,7 +166,8 @@ def _show_loop(loop: dict[str, Any], out: Console) -> None:
     )
     for one in loop["decisions"]:
         version = "" if one["version"] is None else f" version {one['version']}"
-        out.print(f"  {one['at'][:16]}  {one['kind']}: {one['outcome']}{version}. {one['why']}", soft_wrap=True)
+        told = f"{one['kind']}: {one['outcome']}{version}. {_one_line(one['why'])}"
+        out.print(f"  {one['at'][:16]}  {told}", soft_wrap=True)
 
 
 def _line(what: str, kept: dict[str, Any] | None) -> str:
@@ -179,5 +180,10 @@ def _line(what: str, kept: dict[str, Any] | None) -> str:
             f"version {kept['challenger']} {role} {kept['champion']}, step {kept['step']} of {kept['steps']}: "
             f"{kept['stage']} since {kept['since']}{paused}"
         )
-    why = f": {kept['why']}" if kept["why"] else ""
+    why = f": {_one_line(kept['why'])}" if kept["why"] else ""
     return f"{kept['id']} is {kept['state']} at step {kept['step'] or 'none'}{why}"
+
+
+def _one_line(why: str) -> str:
+    """Several reasons, which are kept a line each, in one."""
+    return why.replace("\n", "; ")
