@@ -121,6 +121,7 @@ def test_the_disk_of_the_lake_is_full(world: Worlds, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow  # it waits for the disk; other troubles of disks are tried in every run
 def test_a_slow_disk_slows_feedback_and_no_prediction(world: Worlds) -> None:
     """Each sync takes half a second; all who report meanwhile share the next one."""
     shop = world(at="promoted")

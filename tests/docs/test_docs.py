@@ -197,8 +197,13 @@ def commands(code: str) -> list[str]:
     return found
 
 
-# Pages of half a minute or more whose subject other tests hold as well.
-LONG = {"docs/howto/grow-a-model.md", "docs/howto/choose-a-strategy.md", "docs/howto/recommend.md"}
+# Pages of a quarter of a minute or more whose subject other tests hold as well.
+LONG = {
+    "docs/howto/choose-a-strategy.md",
+    "docs/howto/grow-a-model.md",
+    "docs/howto/recommend.md",
+    "docs/howto/text.md",
+}
 RUNNABLE = [page for page in PAGES if any(map(runs, blocks(page))) and begins_with(page, "continues") is None]
 
 
