@@ -32,9 +32,20 @@ def test_probabilities_are_read_as_they_were_logged_wherever_they_lie(tmp_path):
     nothing = [np.nan] * 3
     np.testing.assert_array_equal(read.predictions.answer, [nothing, [0.25, 0.75, 0], [0.5, 0.2, 0.3], nothing])
     np.testing.assert_array_equal(read.labels.value, [np.nan, 1, 2, np.nan])
-    assert read.predictions.exposed.tolist() == [True, False, False, False]
+    assert not read.predictions.exposed.any()  # the first is to be learnt from all the same
+    assert read.predictions.error.tolist() == ["it answered for another kind of label", None, None, "it broke"]
     earlier = examples(lake, rule=KIND, as_of=minutes(10**4), end=minutes(1))
     np.testing.assert_array_equal(earlier.predictions.answer, [0.25])
+
+
+def test_a_label_that_becomes_a_number_again_is_read_as_numbers(tmp_path):
+    lake = a_lake(tmp_path)
+    commit(lake, a_prediction("classes", at=minutes(0), answer=(0.25, 0.75)))
+    commit(lake, a_prediction("number", at=minutes(1), answer=0.5))
+    read = examples(lake, as_of=minutes(10**4))
+    np.testing.assert_array_equal(read.predictions.answer, [np.nan, 0.5])
+    assert read.predictions.error.tolist() == ["it answered for another kind of label", None]
+    assert not read.predictions.exposed.any()
 
 
 def test_shadows_of_several_classes_stand_beside_the_live_answers(tmp_path):

@@ -100,7 +100,7 @@ class LakeSource:
         picked = rows[rows >= 0]
         return Pairs(
             live.take(rows >= 0),
-            _answers(shadows)[picked],
+            _answers(shadows)[0][picked],
             _texts(shadows["error"])[picked],
             _numbers(shadows["seconds"])[picked],
         )
@@ -278,16 +278,17 @@ def _predictions(fetched: Fetched, features: Sequence[str]) -> Predictions:
         none = np.empty(0, object)
         fetched = dict.fromkeys(("at", *_PLAIN), none)
     combined = {name: _feature([fetched[each] for each in group]) for name, group in features_in(features).items()}
+    (answer, otherwise), error = _answers(fetched), _texts(fetched["error"])
     return Predictions(
         id=_texts(fetched["id"]),
         at=_times(fetched["at"]),
         unit=_texts(fetched["unit"]),
         arm=_texts(fetched["arm"]),
         version=_texts(fetched["version"]),
-        answer=_answers(fetched),
+        answer=answer,
         propensity=_numbers(fetched["propensity"]),
         seconds=_numbers(fetched["seconds"]),
-        error=_texts(fetched["error"]),
+        error=np.where(otherwise, _ANOTHER_LABEL, error) if otherwise.any() else error,
         # A feature that is missing in every row is left out: a column that came later changes no older answer.
         features={name: column for name, column in combined.items() if column is not None},
     )
@@ -317,19 +318,26 @@ def _numbers(column: Any) -> Column:
     return np.where(mask, np.nan, plain) if mask.any() else plain
 
 
-def _answers(fetched: Fetched) -> Column:
-    """Answers as numbers, or, where some were probabilities of classes, those: shape (rows, classes)."""
-    several = fetched.get(PROBABILITIES)
-    if several is None or np.ma.getmaskarray(several).all():
-        return _numbers(fetched["answer"])
-    there = ~np.ma.getmaskarray(several)
+_ANOTHER_LABEL = "it answered for another kind of label"
+
+
+def _answers(fetched: Fetched) -> tuple[Column, Column]:
+    """Answers as numbers, or as probabilities of classes, shape (rows, classes); and which rows answered otherwise.
+
+    Where the label was changed, both are there; the newest answer tells which kind is wanted.
+    """
+    numbers, several = _numbers(fetched["answer"]), fetched.get(PROBABILITIES)
+    there = np.zeros(len(numbers), dtype=bool) if several is None else ~np.ma.getmaskarray(several)
+    answered = np.flatnonzero(~np.isnan(numbers) | there)
+    if several is None or not len(answered) or not there[answered[-1]]:
+        return np.where(there, np.nan, numbers), there
     found = [np.asarray(np.ma.getdata(each), dtype=np.float64) for each in np.ma.getdata(several)[there]]
     out = np.full((len(there), max(map(len, found))), np.nan)
     # Classes are only added behind the others: what a version did not know, it gave no probability.
     for row, each in zip(np.flatnonzero(there).tolist(), found, strict=True):
         out[row] = 0.0
         out[row, : len(each)] = each
-    return out
+    return out, ~np.isnan(numbers) & ~there
 
 
 def _texts(column: Any) -> Column:
