@@ -55,7 +55,7 @@ def installation(
     from sklearn.linear_model import LogisticRegression
 
     from leaven.learners import ScikitLearn, XGBoost
-    from leaven.learners.scikit_learn import estimator_in
+    from leaven.learners.scikit_learn_storage import estimator_in
     from leaven.loop import Schema
     from leaven.settings import settings_from
     from leaven.storage.control.database import ControlDatabase

@@ -32,7 +32,7 @@ from leaven.learners.artifact import ModelArtifact, load_artifact
 from leaven.learners.embedded import OtherEncoder
 from leaven.learners.formats import ModelDamaged
 from leaven.learners.process import TrainingJob, train_in_process
-from leaven.learners.scikit_learn import UntrustedTypes
+from leaven.learners.scikit_learn_storage import UntrustedTypes
 from leaven.learners.sentences import PACKAGES, SentenceEncoder, sentence_encoder
 from leaven.loop import Schema
 from leaven.stats.metrics import METRICS

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from leaven.learners import LightGBM, River, ScikitLearn, XGBoost, load, surgery_lightgbm, surgery_xgboost
 from leaven.learners.fitting import fit_or_update
 from leaven.learners.growing import PROOF_FILE, grown_parent, proof_in
-from leaven.learners.scikit_learn import estimator_in
+from leaven.learners.scikit_learn_storage import estimator_in
 from leaven.learners.xgboost import booster_in
 from leaven.stats.metrics import METRICS
 from leaven.training.encoding import encoder_for

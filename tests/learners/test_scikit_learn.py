@@ -12,7 +12,8 @@ from sklearn.svm import LinearSVC
 from leaven.errors import BadDefinition
 from leaven.learners import ScikitLearn, load
 from leaven.learners.formats import ModelDamaged
-from leaven.learners.scikit_learn import UntrustedTypes, load_model
+from leaven.learners.scikit_learn import load_model
+from leaven.learners.scikit_learn_storage import UntrustedTypes
 from leaven.training.learner import CannotLearn
 from tests.learners.builders import a_training_set, some_columns
 

@@ -115,7 +115,7 @@ def test_samples_of_a_snapshot_are_what_their_windows_say(story):
     _, _, made = story
     carriers = made[2][1].predictions.features["carrier"].tolist()
     assert [carriers.count(name) for name in CARRIERS] == [10, 10, 10]
-    older = made[3][1].predictions.at < (made[3][1].predictions.at.max() - 40 * 60 * 10**6)
+    older = made[3][1].predictions.at < (made[3][1].predictions.at.max() - np.timedelta64(40, "m"))
     assert made[3][1].labels.value[older].mean() == 0.5
     mean_age = [float(examples.predictions.at.astype("i8").mean()) for _, examples in made]
     assert mean_age[1] > mean_age[2]  # a shorter half-life, newer rows

@@ -95,7 +95,7 @@ def load_artifact(files: Files, *, trusted: Collection[str] = ()) -> ServedModel
     Raises:
         ModelDamaged: the artifact is incomplete or unreadable.
         UnknownFormat: the model's format has no reader here.
-        leaven.learners.scikit_learn.UntrustedTypes: the model is made of types that are not in `trusted`.
+        leaven.learners.scikit_learn_storage.UntrustedTypes: the model is made of types that are not in `trusted`.
     """
     artifact = ModelArtifact.from_files(files)
     return ServedModel(artifact.encoder, load(artifact.format, artifact.files, trusted=trusted))

@@ -207,7 +207,7 @@ def _columns_of(format: str, files: Files, trusted: Sequence[str]) -> tuple[int,
 
         booster = booster_in(files)
         return booster.num_feature(), booster.feature_name()
-    from leaven.learners.scikit_learn import estimator_in
+    from leaven.learners.scikit_learn_storage import estimator_in
 
     estimator = estimator_in(files, trusted)
     return estimator.n_features_in_, list(getattr(estimator, "feature_names_in_", []))

@@ -54,7 +54,7 @@ def load(format: str, files: Files, *, trusted: Collection[str] = ()) -> Model |
     Raises:
         UnknownFormat: this Leaven has no reader for the format.
         ModelDamaged: the files are incomplete or unreadable.
-        leaven.learners.scikit_learn.UntrustedTypes: the model is made of types that were not named.
+        leaven.learners.scikit_learn_storage.UntrustedTypes: the model is made of types that were not named.
         BadDefinition: the library that the format needs is not installed.
     """
     if format not in FORMATS:

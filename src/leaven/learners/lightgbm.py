@@ -258,8 +258,8 @@ def load_model(files: Files, *, trusted: Collection[str] = ()) -> Model:
 
     Raises:
         ModelDamaged: the files are incomplete or unreadable.
-        leaven.learners.scikit_learn.UntrustedTypes: the parent that it starts from is made of types that were not
-            named.
+        leaven.learners.scikit_learn_storage.UntrustedTypes: the parent that it starts from is made of types that
+            were not named.
     """
     from leaven.learners.direct.lightgbm import LightGBMRefused, NativeLightGBM, library
 

@@ -89,7 +89,7 @@ def base_in(files: Files, *, format: str, trusted: Collection[str]) -> Base | No
 
     Raises:
         ModelDamaged: it is not whole, or does not fit the model's own description.
-        leaven.learners.scikit_learn.UntrustedTypes: it is made of types that are not in `trusted`.
+        leaven.learners.scikit_learn_storage.UntrustedTypes: it is made of types that are not in `trusted`.
     """
     kept = {name.removeprefix(_FOLDER): content for name, content in kept_base(files).items()}
     if not kept:

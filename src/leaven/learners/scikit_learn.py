@@ -1,4 +1,4 @@
-"""How is a scikit-learn estimator fitted, continued, and stored without pickle?"""
+"""How is a scikit-learn estimator fitted, continued, and asked?"""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaven.errors import BadDefinition, LeavenError
+from leaven.errors import BadDefinition
 from leaven.events.labels import Task
 from leaven.learners.bounds import check_count
 from leaven.learners.continuing import check_classes, go_on, why_not
-from leaven.learners.formats import ModelDamaged
 from leaven.learners.guards import (
     INPUTS_FILE,
     Inputs,
@@ -26,62 +25,12 @@ from leaven.learners.guards import (
     inputs_of,
     widened,
 )
+from leaven.learners.scikit_learn_storage import MODEL_FILE, estimator_in, first_line, stored
 from leaven.learners.surgery_scikit_learn import LINEAR, can_grow, with_columns
 from leaven.training.encoding import Encoder, Matrix
 from leaven.training.learner import CannotLearn, Files, Model, TrainingSet
 from leaven.training.surgery import Proof, change, places, prove, proven
 from leaven.values import value
-
-_MODEL_FILE = "model.skops"
-
-# Types of scikit-learn, NumPy and SciPy that fitted estimators are made of and that skops does not list as safe by
-# itself. They hold numbers, or are functions of numbers; anything else must be named by the owner.
-KNOWN_TYPES = frozenset(
-    {
-        "functools.partial",  # around one of the functions here: what is inside is checked by name as well
-        "numpy.dtype",
-        "scipy.interpolate._bsplines.BSpline",
-        "scipy.sparse._csr.csr_matrix",
-        "sklearn._loss.loss.HalfGammaLoss",
-        "sklearn._loss.loss.HalfPoissonLoss",
-        "sklearn._loss.loss.HalfTweedieLossIdentity",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.feature_selection._mutual_info.mutual_info_classif",
-        "sklearn.feature_selection._mutual_info.mutual_info_regression",
-        "sklearn.feature_selection._univariate_selection.chi2",
-        "sklearn.feature_selection._univariate_selection.f_classif",
-        "sklearn.feature_selection._univariate_selection.f_regression",
-        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-        "sklearn.gaussian_process.kernels.ConstantKernel",
-        "sklearn.gaussian_process.kernels.Product",
-        "sklearn.gaussian_process.kernels.RBF",
-        "sklearn.gaussian_process.kernels.Sum",
-        "sklearn.gaussian_process.kernels.WhiteKernel",
-        "sklearn.metrics._dist_metrics.EuclideanDistance64",
-        "sklearn.neighbors._ball_tree.BallTree",
-        "sklearn.neighbors._kd_tree.KDTree",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-        "sklearn.utils.validation.check_array",
-    }
-)
-
-
-class UntrustedTypes(LeavenError, ValueError):
-    """A stored model is made of types that nobody named as safe to load."""
-
-    def __init__(self, types: Collection[str]) -> None:
-        super().__init__(sorted(types))
-        self.types = sorted(types)
-
-    def __str__(self) -> str:
-        return (
-            f"the model is made of {', '.join(self.types)}, which nobody named as safe to load. If the code is yours, "
-            "name each in ScikitLearn(…, trusted=[…]) and wherever the model is loaded."
-        )
 
 
 @value
@@ -184,8 +133,8 @@ class ScikitLearn:
         _check_answers(model, data.schema.task)
         try:
             model.fit(_rows(data), _target(data))
-        except ValueError as error:
-            raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
+        except (TypeError, ValueError) as error:  # scikit-learn's word for a matrix that it will not take is either
+            raise CannotLearn("ScikitLearn", first_line(error), _REFUSED) from error
         check_classes(model, _classes(data), in_part=data.schema.task == "multiclass")
         return self._files(model, data)
 
@@ -208,8 +157,8 @@ class ScikitLearn:
                 matrix, last = last[:-1].transform(matrix) if len(last) > 1 else matrix, last[-1]
             rounds, most, classes = self.update_rounds, self.max_rounds, _known_classes(last, data)
             go_on(last, matrix, _target(data), classes=classes, rounds=rounds, most=most)
-        except ValueError as error:
-            raise CannotLearn("ScikitLearn", _first_line(error), _REFUSED) from error
+        except (TypeError, ValueError) as error:
+            raise CannotLearn("ScikitLearn", first_line(error), _REFUSED) from error
         return self._files(model, data)
 
     @property
@@ -237,7 +186,7 @@ class ScikitLearn:
         before = ScikitLearnModel(estimator_in(parent, self.trusted), inputs).predict(probe[:, list(stands)])
         model = estimator_in(parent, self.trusted)
         wider = with_columns(model, old=old, new=new, places=stands, probe=probe, prepare=_one_hot)
-        grown = {_MODEL_FILE: self._stored(wider), INPUTS_FILE: widened(inputs, new).to_bytes()}
+        grown = {MODEL_FILE: stored(wider, self.trusted), INPUTS_FILE: widened(inputs, new).to_bytes()}
         after = ScikitLearnModel(estimator_in(grown, self.trusted), inputs).predict(probe)
         way = "weights of zero"
         return grown, proven(prove(change(old, new), way=way, probe=[probe], answers={"float64": (before, after)}))
@@ -246,16 +195,10 @@ class ScikitLearn:
         return f"{_written(self.estimator)}, {self.categories}"
 
     def _files(self, model: Any, data: TrainingSet) -> Files:
-        return {_MODEL_FILE: self._stored(model), INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes()}
-
-    def _stored(self, model: Any) -> bytes:
-        import skops.io
-
-        stored: bytes = skops.io.dumps(model)
-        refused = _untrusted(stored, self.trusted)
-        if refused:
-            raise UntrustedTypes(refused)
-        return stored
+        return {
+            MODEL_FILE: stored(model, self.trusted),
+            INPUTS_FILE: inputs_of(data, made_by=self._made_by()).to_bytes(),
+        }
 
 
 class ScikitLearnModel:
@@ -435,36 +378,3 @@ def _written(given: Any) -> str:
     usual = {name: parameter.default for name, parameter in signature(type(given)).parameters.items()}
     own = {name: item for name, item in given.get_params(deep=False).items() if repr(item) != repr(usual.get(name))}
     return f"{type(given).__name__}({', '.join(f'{name}={_written(item)}' for name, item in own.items())})"
-
-
-def estimator_in(files: Files, trusted: Collection[str]) -> Any:
-    """Return the fitted estimator.
-
-    Raises:
-        UntrustedTypes: it contains types that are neither known nor in `trusted`; nothing of it was made.
-        ModelDamaged: the files are incomplete or unreadable.
-    """
-    import skops.io
-
-    if _MODEL_FILE not in files:
-        raise ModelDamaged("skops", f"there is no {_MODEL_FILE}")
-    stored = bytes(files[_MODEL_FILE])  # skops unpacks from bytes only
-    refused = _untrusted(stored, trusted)
-    if refused:
-        raise UntrustedTypes(refused)
-    return skops.io.loads(stored, trusted=sorted({*KNOWN_TYPES, *trusted}))
-
-
-def _untrusted(stored: bytes, trusted: Collection[str]) -> set[str]:
-    import skops.io
-
-    try:
-        found = skops.io.get_untrusted_types(data=stored)
-    except Exception as error:  # skops lets zip, JSON and key errors of a damaged archive through as they come
-        raise ModelDamaged("skops", f"{type(error).__name__}: {_first_line(error)}") from error
-    return set(found) - set(KNOWN_TYPES) - set(trusted)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

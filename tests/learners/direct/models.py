@@ -10,7 +10,8 @@ from leaven.learners import load
 from leaven.learners.direct import DirectModel
 from leaven.learners.direct.xgboost import XGBoostRefused
 from leaven.learners.guards import inputs_in
-from leaven.learners.scikit_learn import ScikitLearnModel, estimator_in
+from leaven.learners.scikit_learn import ScikitLearnModel
+from leaven.learners.scikit_learn_storage import estimator_in
 from leaven.learners.xgboost import XGBoostModel, booster_in
 from leaven.training.learner import Files, Model
 

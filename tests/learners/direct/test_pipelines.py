@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -27,6 +27,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, Rob
 
 from leaven.learners import ScikitLearn
 from leaven.learners.direct import DirectModel
+from leaven.training.learner import CannotLearn
 from tests.learners.builders import a_training_set, some_columns
 from tests.learners.direct.models import assert_alike, both
 
@@ -90,7 +91,11 @@ def test_a_pipeline_answers_directly_what_the_library_answers(task, data, seed, 
     learner = data.draw(learners(CLASSIFIERS if task == "binary" else REGRESSORS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence, and of unknown categories
-        files = learner.fit(a_training_set(150, seed=seed % 7, task=task), seed=0)
+        try:
+            files = learner.fit(a_training_set(150, seed=seed % 7, task=task), seed=0)
+        except CannotLearn as refused:  # some estimators take no sparse matrix, as one-hot codes may be
+            assume("Sparse data" not in str(refused))
+            raise
         served, library = both("skops", files, task)
         assert_alike(served, library, some_rows(seed, count))
 
