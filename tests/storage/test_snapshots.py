@@ -9,6 +9,7 @@ import sys
 from hashlib import sha256
 
 import msgspec
+import numpy as np
 import pytest
 
 from leaven.curation import AllHistory, Recent, Sample
