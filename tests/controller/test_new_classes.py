@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from leaven.controller import state
 from leaven.controller.history import HistoryLog
 from leaven.controller.planning import changes
 from leaven.controller.surgery import can_grow
-from leaven.events import Label
+from leaven.errors import BadDefinition
+from leaven.events import Happens, Label
 from leaven.events.source import Span
-from leaven.experiments import Canary, Shadow
+from leaven.experiments import ABTest, Canary, Outcome, Shadow
 from leaven.gates import NotWorse, Sane
 from leaven.learners import LightGBM, XGBoost
 from leaven.learners.artifact import ModelArtifact
@@ -89,6 +91,20 @@ def test_trees_that_cannot_be_given_a_class_are_fitted_from_scratch(plan):
 
 def _classes(driver: Watched, artifact: str) -> tuple[str, ...]:
     return ModelArtifact.from_files(driver.parts.artifacts.get(artifact)).encoder.classes
+
+
+def test_an_ab_test_compares_classes_by_the_loss_and_takes_no_score():
+    loop = a_zoo(XGBoost(10, max_depth=2, threads=1), *KINDS, plan=Stateful())
+    stage = ABTest("log_loss", units=400, over="6h", every="12h", at_least="1d", patience="10d", adjust="before")
+    past = a_past_with_foxes(15)
+    driver = Watched(replace(loop, rollout=[stage]), past).run(14)
+    with driver.database.read() as connection:
+        kept = state.kept_evidence(connection, driver.trial().id, 0)
+    means = [arm["centres"][0] / arm["centres"][1] for arm in kept["sums"]["cells"][0]["arms"].values()]
+    assert all(0 < mean < 1.5 for mean in means), means  # less than guessing among three
+    scored = replace(stage, metric=Outcome(Happens("returned", within="1h")), adjust="score")
+    with pytest.raises(BadDefinition, match="a score is one number"):
+        replace(loop, rollout=[scored])
 
 
 def test_what_became_of_the_classes_is_said():

@@ -144,6 +144,9 @@ class ABTest:
             raise BadDefinition(
                 where, f"slices of ABTest name {unknown[0]!r}, which is no feature", f"There are {', '.join(features)}."
             )
+        if self.adjust == "score" and label.task == "multiclass":
+            what = "a score is one number, and versions answer the probability of each class"
+            raise BadDefinition(f"{where}, ABTest", what, 'Use adjust="before", or none.')
         metric = self._primary(default_metric(label.task))
         for each in (metric, *(guardrail.metric for guardrail in self.guardrails), *self.secondary):
             check_metric(f"{where}, ABTest", each, label.task)
