@@ -128,6 +128,24 @@ def test_a_class_is_reported_by_its_name(gateway, installation):
     assert "there is no class 'cs.XX'. Send one of cs.CG, cs.CY, cs.SD" in refused.json["error"]
 
 
+def test_a_class_is_still_reported_by_name_while_the_loop_is_out_of_service(gateway):
+    assert gateway.ask("POST", "/v2/repository/models/titles/unload").status == 200
+    try:
+        report = {"loop": "titles", "name": "label", "unit": "late", "value": "cs.SD"}
+        assert gateway.ask("POST", "/v1/feedback", json.dumps(report)).status == 200
+        refused = gateway.ask("POST", "/v1/feedback", json.dumps(report | {"value": "cs.XX"}))
+        assert "there is no class 'cs.XX'" in refused.json["error"]
+    finally:
+        assert gateway.ask("POST", "/v2/repository/models/titles/load").status == 200
+
+
+def test_a_text_that_cannot_be_one_is_refused_as_a_text(gateway):
+    rows = json.dumps({"rows": [{"title": 2**70}]})
+    refused = gateway.ask("POST", "/v1/models/titles/predict", rows)
+    assert refused.status == 400
+    assert "feature 'title' takes a text" in refused.json["error"]
+
+
 def test_what_is_logged_is_read_again_as_probabilities(gateway, installation, tmp_path):
     (said,) = predict(gateway, ROW, unit=unit_of(gateway, "champion"))
     end = time.monotonic() + 30

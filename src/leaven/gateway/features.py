@@ -8,6 +8,7 @@ feature's default stands in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,14 @@ def columns_of(sent: Mapping[str, Sent], schema: Schema, count: int) -> tuple[Co
 Converted = tuple[NDArray[Any], Sequence[FeatureValue]]
 
 
-def _categories(name: str, sent_as: str, values: Given) -> Converted:
+def _categories(name: str, sent_as: str, values: Given, *, kind: FeatureType = "category") -> Converted:
     texts = list(values.tolist() if isinstance(values, np.ndarray) else values)
     if sent_as != "text":
         for given in texts:
             if (
                 isinstance(given, int) and not -(2**63) <= given < 2**64
             ):  # no datatype holds it; its text may be endless
-                raise BadFeature(name, "category", given)
+                raise BadFeature(name, kind, given)
         texts = [as_category(given) for given in texts]
     return _objects(texts), texts
 
@@ -109,7 +110,7 @@ def _bools(name: str, sent_as: str, values: Given) -> Converted:
 
 _CONVERT: dict[str, Callable[[str, str, Given], Converted]] = {
     "category": _categories,
-    "text": _categories,
+    "text": partial(_categories, kind="text"),
     "float": _floats,
     "int": _ints,
     "bool": _bools,

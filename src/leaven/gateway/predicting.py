@@ -92,9 +92,11 @@ class Predicting:
         return self.served.keys() | self._withdrawn.keys() if self._withdrawn else self.served.keys()
 
     def classes(self, loop: str) -> Sequence[str]:
-        """Return the classes of a loop's label; none where it has none, or is out of service."""
+        """Return the classes of the label of a loop that is served, or was until somebody unloaded it; none without."""
         serving = self.served.get(loop)
-        return () if serving is None else serving.table.schema.classes
+        if serving is not None:
+            return serving.table.schema.classes
+        return self._withdrawn[loop].classes if loop in self._withdrawn else ()
 
     async def answer(self, serving: Serving, rows: Rows, *, version: str | None, key: str | None) -> Prediction:
         """Return the answers to `rows`, written down.

@@ -56,8 +56,9 @@ class Repository:
         serving = self._host.serving.get(model)
         if serving is None:
             raise UnknownModel(model, self._host.serving.keys())
+        classes, versions = serving.table.schema.classes, list(serving.models)
         try:
-            said = await _apart(lambda: self._withdrawals.add(model, list(serving.models), at=self._now()))
+            said = await _apart(lambda: self._withdrawals.add(model, versions, at=self._now(), classes=classes))
         except OSError as error:
             raise CannotLoad(model, f"its withdrawal cannot be written down: {error}") from error
         self._host.withdraw(said)

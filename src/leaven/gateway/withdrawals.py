@@ -20,6 +20,7 @@ class Withdrawal(msgspec.Struct, frozen=True):
     loop: str
     versions: tuple[str, ...]  # that served, or stood by, then
     at: int  # microseconds since the Unix epoch
+    classes: tuple[str, ...] = ()  # of its label: feedback goes on, and may name one
 
 
 class Withdrawals:
@@ -48,13 +49,13 @@ class Withdrawals:
         self._read = read
         return {withdrawal.loop: withdrawal for _, withdrawal in read.values()}
 
-    def add(self, loop: str, versions: Sequence[str], *, at: int) -> Withdrawal:
+    def add(self, loop: str, versions: Sequence[str], *, at: int, classes: Sequence[str] = ()) -> Withdrawal:
         """Take a loop out of service, everywhere in this home.
 
         Raises:
             OSError: the file cannot be written; nothing has changed.
         """
-        withdrawal = Withdrawal(loop, tuple(versions), at)
+        withdrawal = Withdrawal(loop, tuple(versions), at, tuple(classes))
         path = self._path(loop)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
